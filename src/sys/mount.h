@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* The mount API: private clones of layers, and mounting and unmounting a FUSE connection. */
+#ifndef VENEER_SYS_MOUNT_H
+#define VENEER_SYS_MOUNT_H
+
+#include <stdbool.h>
+
+/*
+ * A detached clone of the mount that holds directory @dirfd, rooted at it, not recursive: what
+ * is mounted below or over it, now or later, is not seen. With @read_only nobody can write
+ * through it, not even this process; atime is then not updated either.
+ * Returns an O_PATH descriptor; -EPERM or -EINVAL: not allowed here (no CAP_SYS_ADMIN, or the
+ * mount has locked children in a user namespace).
+ */
+int sys_mount_clone(int dirfd, bool read_only);
+
+/* Id of the mount that @fd lies on (statx STATX_MNT_ID). */
+int sys_mount_id(int fd, unsigned long long *id);
+
+/* mount(2) of type @type ("fuse.veneer") at @target with MS_* @flags. */
+int sys_mount(const char *source, const char *target, const char *type, unsigned long flags,
+	      const char *options);
+/* umount2(2); @detach: lazily. */
+int sys_unmount(const char *target, bool detach);
+
+#endif
