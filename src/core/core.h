@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The union as other rooms see it: an object made from layers, and the file
+ * operations on it.  Knows nothing of FUSE.
+ *
+ * Nodes are named by 64-bit ids (base/idtable.h); CORE_ROOT is the root.  Every
+ * function that returns an entry gives the caller one lookup reference on its
+ * node, which core_forget() takes back.  All functions are thread safe and may
+ * block on I/O; only those that say so wait for a whole file to be copied.
+ *
+ * Errors are -errno, fit for the kernel: besides what each function lists,
+ * -ESTALE (no such node, or the layers were changed underneath), -ENOMEM, -EIO
+ * and whatever the layers' file systems answer.
+ */
+#ifndef VENEER_CORE_CORE_H
+#define VENEER_CORE_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/types.h>
+
+#include "base/strbuf.h"
+#include "format/lowerdir.h"
+
+#define CORE_ROOT UINT64_C(1)
+
+struct core;
+
+/* ---- making a union ---- */
+
+enum core_redirect {
+	CORE_REDIRECT_ON, /* write and follow */
+	CORE_REDIRECT_FOLLOW, /* follow what is there */
+	CORE_REDIRECT_NOFOLLOW, /* meeting one is -EPERM */
+};
+
+enum core_fsync {
+	CORE_FSYNC_AUTO, /* data that is copied up is on disk before it is published */
+	CORE_FSYNC_STRICT, /* so are directories and metadata */
+	CORE_FSYNC_VOLATILE, /* nothing is ever synced; work/incompat/volatile marks the layer */
+};
+
+enum core_xattrs {
+	CORE_XATTRS_AUTO, /* trusted.* if it can be had, else user.* */
+	CORE_XATTRS_TRUSTED,
+	CORE_XATTRS_USER,
+};
+
+struct core_config {
+	struct lowerdir_list lowers; /* top first, data-only layers last; borrowed for core_new() */
+	const char *upperdir, *workdir; /* both or neither */
+	enum core_redirect redirect;
+	enum core_fsync fsync;
+	enum core_xattrs xattrs;
+	bool metacopy; /* follow metacopy files (they are still never written) */
+	bool read_only; /* nothing is written to upper or work, not even at mount */
+	bool static_nlink; /* every directory reports st_nlink 1 */
+	bool noatime; /* reading does not touch the upper's atime */
+	bool layers_change; /* others edit the layers: check each known name again on lookup */
+	unsigned int max_fds; /* budget of cached descriptors; 0: from RLIMIT_NOFILE */
+};
+
+/*
+ * Opens the layers, checks them as kernel overlayfs does, locks and cleans the work directory.
+ * Returns 0 with *@corep, or -errno with a sentence for the user in @why that names the path
+ * and the way out: -EINVAL, -ENOENT, -ENOTDIR, -ELOOP (overlapping layers), -EBUSY (upper or
+ * work in use), -EPERM, ...
+ */
+int core_new(const struct core_config *config, struct core **corep, struct strbuf *why);
+/* Syncs the upper (unless volatile) and lets go of everything; returns NULL. No call may run. */
+struct core *core_free(struct core *core);
+
+/* True if nothing can be written (no upper, or read_only). */
+bool core_is_read_only(const struct core *core);
+/* True if user.overlay.* is in use. */
+bool core_uses_user_xattrs(const struct core *core);
+
+/* ---- calls ---- */
+
+/* Who asks, and how to learn that they gave up waiting. */
+struct core_call {
+	uid_t uid;
+	gid_t gid;
+	mode_t umask;
+	bool (*is_interrupted)(void *context); /* may be NULL */
+	void *context;
+};
+
+struct core_entry {
+	uint64_t node; /* 0: the name does not exist (a fact, not an error) */
+	struct statx attr;
+};
+
+/* Looks @name up in directory @parent. Absence is node 0. -ENAMETOOLONG, -ENOTDIR. */
+int core_lookup(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
+		struct core_entry *entry);
+/* Takes back @count lookup references; more than were given are ignored. */
+void core_forget(struct core *core, uint64_t node, uint64_t count);
+
+int core_getattr(struct core *core, uint64_t node, struct statx *attr);
+
+enum core_set {
+	CORE_SET_MODE = 1 << 0,
+	CORE_SET_UID = 1 << 1,
+	CORE_SET_GID = 1 << 2,
+	CORE_SET_SIZE = 1 << 3,
+	CORE_SET_ATIME = 1 << 4,
+	CORE_SET_MTIME = 1 << 5,
+	CORE_SET_KILL_SUIDGID = 1 << 6, /* a truncation by someone who may not keep them */
+};
+
+struct core_setattr {
+	unsigned int mask; /* CORE_SET_* */
+	mode_t mode;
+	uid_t uid;
+	gid_t gid;
+	uint64_t size;
+	struct timespec atime, mtime; /* tv_nsec may be UTIME_NOW */
+};
+
+/* Changes attributes and returns the new ones. Copies up. -EPERM: immutable, append-only. */
+int core_setattr(struct core *core, const struct core_call *call, uint64_t node,
+		 const struct core_setattr *set, struct statx *attr);
+/* Target into @buf, not NUL-terminated; returns its length. -EINVAL: not a symbolic link. */
+ssize_t core_readlink(struct core *core, uint64_t node, char *buf, size_t size);
+
+/* ---- names ---- */
+
+/*
+ * Creates the regular file and opens it with @flags (as core_open). -EEXIST if the name exists.
+ * @mode has its file type and is not yet masked by call->umask (a default ACL may replace it);
+ * so for the other creating calls.
+ */
+int core_create(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
+		mode_t mode, int flags, struct core_entry *entry);
+/* O_TMPFILE: a file without a name, open. */
+int core_tmpfile(struct core *core, const struct core_call *call, uint64_t parent, mode_t mode,
+		 int flags, struct core_entry *entry);
+int core_mkdir(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
+	       mode_t mode, struct core_entry *entry);
+/* Also regular files. -EPERM for a character device 0:0, which would be a whiteout. */
+int core_mknod(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
+	       mode_t mode, dev_t rdev, struct core_entry *entry);
+int core_symlink(struct core *core, const struct core_call *call, uint64_t parent,
+		 const char *name, const char *target, struct core_entry *entry);
+/* New name for @node, which is copied up first. */
+int core_link(struct core *core, const struct core_call *call, uint64_t node, uint64_t parent,
+	      const char *name, struct core_entry *entry);
+int core_unlink(struct core *core, const struct core_call *call, uint64_t parent,
+		const char *name);
+int core_rmdir(struct core *core, const struct core_call *call, uint64_t parent, const char *name);
+/*
+ * @flags: RENAME_NOREPLACE, RENAME_EXCHANGE. -EXDEV: a directory that lowers hold and no
+ * redirects; -EINVAL: RENAME_WHITEOUT, as on kernel overlayfs.
+ */
+int core_rename(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
+		uint64_t new_parent, const char *new_name, unsigned int flags);
+
+/* ---- data ---- */
+
+/*
+ * Opens for O_RDONLY, O_WRONLY or O_RDWR (O_TRUNC is the caller's to ask for by core_setattr).
+ * Nothing is copied up: the first change does that. Data belongs to the node; an open only
+ * keeps it reachable.
+ */
+int core_open(struct core *core, const struct core_call *call, uint64_t node, int flags);
+void core_release(struct core *core, uint64_t node);
+/* Bytes read, less than @size only at the end of the file. */
+ssize_t core_read(struct core *core, uint64_t node, void *buf, size_t size, uint64_t offset);
+/*
+ * Writes all of @size or fails (-ENOSPC, -EDQUOT, -EFBIG, ...; a short count if some was
+ * written). Copies up first, which may wait: -EINTR when interrupted.
+ * @kill_suidgid: the writer may not keep set-id bits.
+ */
+ssize_t core_write(struct core *core, const struct core_call *call, uint64_t node, const void *buf,
+		   size_t size, uint64_t offset, bool kill_suidgid);
+int core_fallocate(struct core *core, const struct core_call *call, uint64_t node, int mode,
+		   uint64_t offset, uint64_t length);
+/* SEEK_DATA, SEEK_HOLE; returns the offset. */
+off_t core_seek(struct core *core, uint64_t node, off_t offset, int whence);
+/* Bytes copied. */
+ssize_t core_copy_range(struct core *core, const struct core_call *call, uint64_t from,
+			uint64_t from_offset, uint64_t to, uint64_t to_offset, size_t size);
+/* To the disk: data (and metadata unless @data_only). A file still in a lower needs nothing. */
+int core_fsync(struct core *core, uint64_t node, bool data_only);
+
+/* FS_IOC_GETFLAGS, SETFLAGS. */
+int core_get_fsflags(struct core *core, uint64_t node, unsigned int *flags);
+int core_set_fsflags(struct core *core, const struct core_call *call, uint64_t node,
+		     unsigned int flags);
+
+/* ---- directories ---- */
+
+struct core_dirent {
+	const char *name; /* NUL-terminated */
+	size_t name_length;
+	uint64_t ino; /* equal to st_ino */
+	uint64_t offset; /* pass to core_readdir() to go on after this entry */
+	unsigned char type; /* DT_* */
+	/* With lookup: the entry and a reference on it; node 0 for "." and "..", or if it
+	 * could not be looked up. */
+	struct core_entry entry;
+};
+
+/* An open directory; *@handle is an id. */
+int core_opendir(struct core *core, uint64_t node, uint64_t *handle);
+void core_releasedir(struct core *core, uint64_t handle);
+/*
+ * Calls @emit for the entries after @offset (0: from the start, freshly read) until it returns
+ * false, which takes that entry back, or the directory ends. @lookup: READDIRPLUS. 0 or -errno.
+ */
+int core_readdir(struct core *core, const struct core_call *call, uint64_t handle, uint64_t offset,
+		 bool lookup, bool (*emit)(void *context, const struct core_dirent *entry),
+		 void *context);
+int core_fsyncdir(struct core *core, uint64_t node, bool data_only);
+
+/* ---- extended attributes ---- */
+
+/* Size of the value; with @size 0 only that. -ENODATA, -ERANGE, -EOPNOTSUPP. */
+ssize_t core_getxattr(struct core *core, uint64_t node, const char *key, void *value, size_t size);
+/* Names separated by NUL; the format's own are left out. */
+ssize_t core_listxattr(struct core *core, uint64_t node, char *list, size_t size);
+/* @flags: XATTR_CREATE, XATTR_REPLACE. @kill_sgid: an ACL set by someone outside the group. */
+int core_setxattr(struct core *core, const struct core_call *call, uint64_t node, const char *key,
+		  const void *value, size_t size, int flags, bool kill_sgid);
+int core_removexattr(struct core *core, const struct core_call *call, uint64_t node,
+		     const char *key);
+
+/* Of the upper (of the top lower if there is none); f_namemax the largest that fits every layer. */
+int core_statfs(struct core *core, struct statvfs *st);
+
+#endif
