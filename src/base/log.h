@@ -36,25 +36,25 @@ bool log_limit_pass(struct log_limit *limit, int burst);
 #define log_warning(...) log_message(LOG_LEVEL_WARNING, __VA_ARGS__)
 #define log_info(...) log_message(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_debug(...) log_message(LOG_LEVEL_DEBUG, __VA_ARGS__)
-#define log_warning_limited(...)                                \
-	do {                                                    \
-		static struct log_limit _limit;                 \
-		if (log_limit_pass(&_limit, 10))                \
+#define log_warning_limited(...)                                     \
+	do {                                                         \
+		static struct log_limit _limit;                      \
+		if (log_limit_pass(&_limit, 10))                     \
 			log_message(LOG_LEVEL_WARNING, __VA_ARGS__); \
 	} while (0)
 
 /*
- * State that could corrupt data: always checked, logged once per site; the
- * request at hand then fails with -EIO (style: `if (!ENSURE(x)) return -EIO;`).
+ * State that could corrupt data: always checked, logged (once in 5 seconds
+ * per site); the request at hand then fails with -EIO (style: `if (!ENSURE(x)) return -EIO;`).
  */
-#define ENSURE(condition)                                                                  \
-	({                                                                                 \
-		bool _ok = !!(condition);                                                  \
-		static struct log_limit _limit;                                            \
-		if (__builtin_expect(!_ok, 0) && log_limit_pass(&_limit, 1))               \
-			log_message(LOG_LEVEL_ERROR, "%s:%d: %s does not hold", __FILE__,  \
-				    __LINE__, #condition);                                 \
-		_ok;                                                                       \
+#define ENSURE(condition)                                                                 \
+	({                                                                                \
+		bool _ok = !!(condition);                                                 \
+		static struct log_limit _limit;                                           \
+		if (__builtin_expect(!_ok, 0) && log_limit_pass(&_limit, 1))              \
+			log_message(LOG_LEVEL_ERROR, "%s:%d: %s does not hold", __FILE__, \
+				    __LINE__, #condition);                                \
+		_ok;                                                                      \
 	})
 
 #endif

@@ -13,8 +13,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* Once, before threads start: keeps capabilities over setfsuid(2). 0 or -EPERM (then ids can
- * not be changed either, and sys_creds_act_as does nothing). */
+/* Once, before threads start: keeps capabilities over setfsuid(2) and sets umask 0. 0 or -EPERM
+ * (then ids can not be changed either, and sys_creds_act_as() changes the umask alone). */
 int sys_creds_init(void);
 /* Once in each thread that serves requests: gives the thread its own umask (unshare CLONE_FS). */
 int sys_creds_init_thread(void);

@@ -25,7 +25,7 @@ dev_t sys_stat_rdev(const struct statx *st);
 /*
  * Opens @name with openat2(2): O_CLOEXEC | O_NOFOLLOW are added, RESOLVE_BENEATH and
  * RESOLVE_NO_SYMLINKS hold.  Falls back to openat(2) where openat2 is missing or filtered.
- * Returns the descriptor.
+ * Name "" is sys_reopen().  Returns the descriptor.
  */
 int sys_open(int dirfd, const char *name, int flags, mode_t mode);
 /* Opens a path of any length as the user wrote it (symbolic links followed). */

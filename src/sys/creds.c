@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The raw system calls, because glibc's setfsuid is per thread as well but its
+ * siblings are not: nothing here may ever reach another thread.
+ */
+#include "sys/creds.h"
+
+#include <linux/capability.h>
+#include <linux/securebits.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "sys/call.h"
+
+/* The process' own, written once by sys_creds_init() before there are threads. */
+static struct {
+	bool can_change_ids;
+	uid_t uid;
+	gid_t gid;
+} sys_creds_own;
+
+/* What is in force in this thread; valid once `known`. */
+static _Thread_local struct {
+	bool known;
+	uid_t uid;
+	gid_t gid;
+	mode_t umask;
+} sys_creds_now;
+
+bool sys_creds_has_cap(int cap)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return false;
+	return data[CAP_TO_INDEX(cap)].effective & CAP_TO_MASK(cap);
+}
+
+int sys_creds_init(void)
+{
+	int bits = prctl(PR_GET_SECUREBITS);
+
+	sys_creds_own.uid = geteuid();
+	sys_creds_own.gid = getegid();
+	umask(0);
+	if (bits < 0 || !sys_creds_has_cap(CAP_SETUID) || !sys_creds_has_cap(CAP_SETGID))
+		return -EPERM;
+	if (prctl(PR_SET_SECUREBITS, bits | SECBIT_NO_SETUID_FIXUP) < 0)
+		return -EPERM;
+	sys_creds_own.can_change_ids = true;
+	return 0;
+}
+
+int sys_creds_init_thread(void)
+{
+	return (int)sys_retry(unshare(CLONE_FS));
+}
+
+/* setfsuid and setfsgid report no error. They fail for ids without a mapping in our user
+ * namespace only, and the kernel sends no request of such a caller (FUSE: EOVERFLOW). */
+static void sys_creds_set_ids(uid_t uid, gid_t gid)
+{
+	if (gid != sys_creds_now.gid)
+		syscall(SYS_setfsgid, gid);
+	if (uid != sys_creds_now.uid)
+		syscall(SYS_setfsuid, uid);
+	sys_creds_now.gid = gid;
+	sys_creds_now.uid = uid;
+}
+
+void sys_creds_act_as(uid_t uid, gid_t gid, mode_t mask)
+{
+	if (!sys_creds_now.known) {
+		sys_creds_now.uid = sys_creds_own.uid;
+		sys_creds_now.gid = sys_creds_own.gid;
+		sys_creds_now.umask = umask(mask);
+		sys_creds_now.known = true;
+	}
+	if (sys_creds_own.can_change_ids)
+		sys_creds_set_ids(uid, gid);
+	if (mask != sys_creds_now.umask)
+		umask(mask);
+	sys_creds_now.umask = mask;
+}
+
+void sys_creds_restore(void)
+{
+	sys_creds_act_as(sys_creds_own.uid, sys_creds_own.gid, 0);
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+#include "sys/dir.h"
+
+#include <dirent.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "sys/call.h"
+
+#define SYS_DIR_BUFFER_SIZE 32768
+
+int sys_getdents(int fd, void *buf, size_t size)
+{
+	return (int)sys_retry(getdents64(fd, buf, size));
+}
+
+int sys_dirent_next(const void *buf, size_t size, size_t *position, struct sys_dirent *entry)
+{
+	const size_t header = offsetof(struct dirent64, d_name);
+	const struct dirent64 *raw = (const void *)((const char *)buf + *position);
+	size_t left = size - *position;
+	size_t length;
+
+	if (left == 0)
+		return 0;
+	if (left <= header || raw->d_reclen <= header || raw->d_reclen > left)
+		return -EIO;
+	length = strnlen(raw->d_name, raw->d_reclen - header);
+	if (length == 0 || length == raw->d_reclen - header)
+		return -EIO;
+	entry->ino = raw->d_ino;
+	entry->offset = (uint64_t)raw->d_off;
+	entry->type = raw->d_type;
+	entry->name = raw->d_name;
+	entry->name_length = (uint16_t)length;
+	*position += raw->d_reclen;
+	return 1;
+}
+
+static bool sys_dirent_is_dot(const struct sys_dirent *entry)
+{
+	return strcmp(entry->name, ".") == 0 || strcmp(entry->name, "..") == 0;
+}
+
+static int sys_dir_visit(const void *buf, size_t size,
+			 int (*visit)(const struct sys_dirent *entry, void *context), void *context)
+{
+	struct sys_dirent entry;
+	size_t position = 0;
+	int r;
+
+	while ((r = sys_dirent_next(buf, size, &position, &entry)) > 0) {
+		if (sys_dirent_is_dot(&entry))
+			continue;
+		r = visit(&entry, context);
+		if (r != 0)
+			return r;
+	}
+	return r;
+}
+
+int sys_dir_for_each(int fd, int (*visit)(const struct sys_dirent *entry, void *context),
+		     void *context)
+{
+	_cleanup_free_ void *buf = malloc(SYS_DIR_BUFFER_SIZE);
+	int r;
+
+	if (!buf)
+		return -ENOMEM;
+	if (lseek(fd, 0, SEEK_SET) < 0)
+		return -errno;
+	while ((r = sys_getdents(fd, buf, SYS_DIR_BUFFER_SIZE)) > 0) {
+		r = sys_dir_visit(buf, (size_t)r, visit, context);
+		if (r != 0)
+			return r;
+	}
+	return r;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+#include "sys/mount.h"
+
+#include <fcntl.h>
+#include <stdint.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "sys/call.h"
+
+#ifndef SYS_mount_setattr
+#define SYS_mount_setattr 442
+#endif
+#ifndef STATX_MNT_ID
+#define STATX_MNT_ID 0x1000U
+#endif
+
+/* struct mount_attr of linux/mount.h (5.12), whose header clashes with sys/mount.h. */
+struct sys_mount_attr {
+	uint64_t set, clear;
+	uint64_t propagation;
+	uint64_t userns_fd;
+};
+_Static_assert(sizeof(struct sys_mount_attr) == 32, "kernel interface");
+
+int sys_mount_clone(int dirfd, bool read_only)
+{
+	struct sys_mount_attr attr = {
+		.set = read_only ? MOUNT_ATTR_RDONLY : 0,
+		/* A clone of a shared mount would take part in later mounts below the original. */
+		.propagation = MS_PRIVATE,
+	};
+	_cleanup_close_ int fd = -1;
+	long r;
+
+	fd = (int)sys_retry(syscall(SYS_open_tree, dirfd, "",
+				    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH));
+	if (fd < 0)
+		return fd;
+	r = sys_retry(syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)));
+	return r < 0 ? (int)r : fd_take(&fd);
+}
+
+int sys_mount_id(int fd, unsigned long long *id)
+{
+	struct statx st;
+	int r = (int)sys_retry(statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_MNT_ID, &st));
+
+	if (r < 0)
+		return r;
+	if (!(st.stx_mask & STATX_MNT_ID))
+		return -EOPNOTSUPP;
+	*id = st.stx_mnt_id;
+	return 0;
+}
+
+int sys_mount(const char *source, const char *target, const char *type, unsigned long flags,
+	      const char *options)
+{
+	return (int)sys_retry(mount(source, target, type, flags, options));
+}
+
+int sys_unmount(const char *target, bool detach)
+{
+	/* Never through a symbolic link someone put where the mount point was. */
+	return (int)sys_retry(umount2(target, UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)));
+}
