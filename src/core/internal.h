@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* The union object, for the modules of this room. */
+#ifndef VENEER_CORE_INTERNAL_H
+#define VENEER_CORE_INTERNAL_H
+
+#include "core/core.h"
+#include "core/fdcache.h"
+#include "core/ident.h"
+#include "core/layer.h"
+#include "core/node.h"
+#include "core/workdir.h"
+#include "format/xattr_name.h"
+
+/* A directory that must not be reached through a lower: the root of another layer, or work. */
+struct core_trap {
+	dev_t dev;
+	uint64_t ino;
+};
+
+struct core {
+	/* Constant after core_new(). */
+	enum core_redirect redirect;
+	enum core_fsync fsync;
+	enum xattr_namespace ns;
+	bool metacopy, read_only, static_nlink, noatime, layers_change;
+	bool can_chown; /* CAP_CHOWN: ownership can be given away */
+	bool can_override; /* CAP_DAC_OVERRIDE: any file can be opened again */
+	struct layer *layers; /* [0] is the upper if has_upper, then lowers, then data layers */
+	unsigned int layer_count, data_count;
+	bool has_upper;
+	struct core_trap *traps;
+	unsigned int trap_count;
+	struct node *root; /* counted */
+	unsigned int orphan_max; /* how many orphans may keep a descriptor */
+
+	/* Each with locks of its own. */
+	struct fdcache fds;
+	struct ident ident;
+	struct node_table nodes;
+	struct workdir work;
+	struct idtable *handles; /* open directories */
+	_Atomic unsigned int orphans; /* that keep a descriptor */
+	struct lock_mutex rename_lock; /* LOCK_RANK_RENAME: directories change their parent */
+};
+
+/* Full on-disk name of a private attribute in the namespace in use. */
+static inline const char *core_key(const struct core *core, enum xattr_private which)
+{
+	return xattr_private_name(core->ns, which);
+}
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Finding a name in a directory through the layers (docs/format.md "Lookup"):
+ * whiteouts, opaque directories, redirects, metacopy files.
+ */
+#ifndef VENEER_CORE_LOOKUP_H
+#define VENEER_CORE_LOOKUP_H
+
+#include "core/internal.h"
+
+/*
+ * The node @name in @parent leads to, with a reference, or NULL if the name does not exist.
+ * @st (may be NULL) gets its attributes as core_getattr() gives them.  The directory's lock is
+ * held, for reading or writing.  -EPERM: a redirect or metacopy that may not be followed;
+ * -EIO: metacopy without data; -ELOOP: the root of another layer.
+ */
+int lookup_name(struct core *core, struct node *parent, const char *name, struct node **nodep,
+		struct statx *st);
+
+/*
+ * True (1) if some lower of @parent has @name, so that it must be hidden by a whiteout once the
+ * upper has it no more; 0 or -errno.  The directory's lock is held.
+ */
+int lookup_lower_has(struct core *core, struct node *parent, const char *name);
+
+/* What the upper directory itself has under a name. */
+enum upper_name {
+	UPPER_ABSENT,
+	UPPER_WHITEOUT, /* a device 0:0, or an attribute whiteout */
+	UPPER_OBJECT,
+};
+/* The directory's lock is held and it has an upper. */
+int lookup_upper_name(struct core *core, struct node *parent, const char *name,
+		      enum upper_name *what, struct statx *st);
+
+/* True if the object is an attribute whiteout: empty, regular, with the attribute. */
+bool lookup_is_xattr_whiteout(struct core *core, int dirfd, const char *name,
+			      const struct statx *st);
+/* True if it is a whiteout in either of the kernel's forms. */
+bool lookup_is_whiteout(struct core *core, int dirfd, const char *name, const struct statx *st);
+
+#endif

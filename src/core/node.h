@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Nodes: the objects of the union, one for each inode the kernel knows.
+ *
+ * A node keeps its id, its inode number and its identity for life; copy-up
+ * only changes where its parts lie.  Names (struct link) lead from a directory
+ * node to a node; a name's absence from the table means nothing (it may just
+ * not have been asked for).
+ *
+ * What guards what (docs/locking.md): the names in a directory, and with them
+ * every link whose parent it is, change only with the directory's lock held
+ * for writing.  A node's flags and the places of its parts change only under
+ * its node lock, and, for a node with a name, with its parent's directory lock
+ * held for writing as well: holding either is enough to read them.
+ */
+#ifndef VENEER_CORE_NODE_H
+#define VENEER_CORE_NODE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "base/idtable.h"
+#include "base/lock.h"
+#include "core/layer.h"
+
+struct core;
+struct listing;
+struct node;
+
+enum node_flag {
+	NODE_UPPER = 1 << 0, /* the object exists in the upper */
+	NODE_METACOPY = 1 << 1, /* the topmost object holds metadata only */
+	NODE_COPYING = 1 << 2, /* one thread is copying it up */
+	NODE_ORPHAN = 1 << 3, /* its last name is gone */
+	NODE_IMMUTABLE = 1 << 4, /* chattr +i */
+	NODE_APPEND = 1 << 5, /* chattr +a */
+	NODE_IN_IDENTITIES = 1 << 6, /* found by its upper inode number: it has several names */
+};
+
+/* A name of a node. */
+struct link {
+	struct node *node; /* borrowed: the node owns its links */
+	struct node *parent; /* counted */
+	struct link *hash_next; /* name table */
+	struct link *next; /* the node's other names */
+	uint64_t hash;
+	uint16_t length;
+	char name[];
+};
+
+/* What only directories have. */
+struct node_dir {
+	struct lock_rw lock; /* the directory's names, see above */
+	struct ldir *upper; /* counted; NULL until it is in the upper */
+	struct ldir **lowers; /* counted; the merged lower directories, top first. Constant. */
+	unsigned int lower_count;
+	bool opaque; /* the upper one has the opaque attribute; guarded by lock */
+	bool dead; /* removed; guarded by lock */
+	_Atomic bool impure; /* the upper one is known to have the impure attribute */
+	_Atomic uint64_t version; /* grows with every change of its names */
+	_Atomic int64_t subdirs; /* how many subdirectories, -1: not counted yet */
+	struct listing *listing; /* counted; the last merged listing, or NULL; node lock */
+};
+
+/* An open data file; its descriptor may be closed by the cache at any time it is not pinned. */
+struct datafd {
+	_Atomic uint32_t refs;
+	struct fdslot slot;
+	bool is_upper, is_writable;
+};
+
+/* What a non-directory has while it is open, orphaned or being copied up. */
+struct node_file {
+	struct datafd *data; /* counted; the current data file, or NULL; node lock */
+	unsigned int opens; /* node lock */
+	int orphan_fd; /* O_PATH, of an orphan in the upper; or -1. Constant once set */
+	struct name *orphan_name; /* or its name in the work directory. Constant once set */
+};
+
+struct node {
+	uint64_t id;
+	_Atomic uint32_t refs; /* all the kernel's references count as one */
+	_Atomic uint32_t flags; /* enum node_flag */
+	uint64_t lookups; /* the kernel's references; node lock */
+	uint64_t ino; /* st_ino, constant */
+	uint64_t upper_ino; /* real number in the upper, once NODE_UPPER */
+	uint32_t type; /* S_IFMT bits, constant */
+	struct link *links; /* owned; the first one is used to reach it */
+	struct node *identity_next; /* identity table */
+	union {
+		struct node_dir *dir; /* owned */
+		struct node_file *file; /* owned; NULL until needed, set once; node lock */
+	};
+	/* Non-directories: where the lower part lies (metadata and data until copy-up, then
+	 * data while NODE_METACOPY). lower_dir is counted; NULL: there is none. */
+	struct ldir *lower_dir;
+	struct name *lower_name; /* NULL: the first link's; else counted. Set with the last unlink */
+};
+
+#define NODE_STRIPES 64
+
+struct node_stripe {
+	struct lock_mutex lock; /* LOCK_RANK_NODE */
+	pthread_cond_t copied; /* a copy-up of one of its nodes ended */
+};
+
+struct name_stripe {
+	struct lock_mutex lock; /* LOCK_RANK_TABLE */
+	struct link **buckets;
+	uint64_t count, size;
+};
+
+struct node_table {
+	struct idtable *ids;
+	struct node_stripe nodes[NODE_STRIPES];
+	struct name_stripe names[NODE_STRIPES];
+	struct lock_mutex identity_lock; /* LOCK_RANK_TABLE */
+	struct node **identities; /* by upper_ino: non-directories with several names */
+	uint64_t identity_count, identity_size;
+};
+
+int node_table_init(struct node_table *table);
+/* Every node must be gone (asserted). */
+void node_table_deinit(struct node_table *table);
+
+/*
+ * A new node with one reference, without names. Takes over nothing; the caller fills in the
+ * places before node_publish(). NULL: out of memory.
+ */
+struct node *node_new(struct core *core, mode_t type, uint64_t ino);
+/* The node of a kernel id, with a reference the caller gives back; NULL: no such node. */
+struct node *node_find(struct core *core, uint64_t id);
+struct node *node_ref(struct node *node);
+/* Returns NULL. May free the node and its parents; no lock may be held. */
+struct node *node_unref(struct core *core, struct node *node);
+/* Counts one more reference of the kernel, forgets @count. */
+void node_lookup_add(struct core *core, struct node *node);
+void node_forget(struct core *core, struct node *node, uint64_t count);
+
+void node_lock(struct core *core, struct node *node);
+void node_unlock(struct core *core, struct node *node);
+/* Waits until the node's state may have changed, or for @ms; the node lock is held. */
+void node_wait(struct core *core, struct node *node, unsigned int ms);
+/* Wakes those who wait; the node lock is held. */
+void node_wake(struct core *core, struct node *node);
+
+bool node_has(const struct node *node, uint32_t flags);
+void node_set(struct node *node, uint32_t flags);
+void node_clear(struct node *node, uint32_t flags);
+static inline bool node_is_dir(const struct node *node)
+{
+	return S_ISDIR(node->type);
+}
+/* True if the directory's names come from more than one layer directory. */
+bool node_is_merged(const struct node *node);
+/* Its node_file, made on demand; NULL: out of memory. */
+struct node_file *node_get_file(struct core *core, struct node *node);
+
+/* The node a known name leads to, with a reference, or NULL if the name is not known. */
+struct node *node_find_name(struct core *core, struct node *parent, const char *name);
+/*
+ * Makes @name in @parent lead to @node. If it leads to another node already that one is
+ * returned instead, with a reference (two lookups of one name met). NULL: out of memory.
+ * The caller holds the directory's lock (for reading: lookup; for writing: a new name).
+ */
+struct node *node_add_name(struct core *core, struct node *node, struct node *parent,
+			   const char *name);
+/* Takes the name away, if known. The directory's lock is held for writing. */
+void node_remove_name(struct core *core, struct node *node, struct node *parent, const char *name);
+
+/* Finds a non-directory with several names by its upper inode number; with a reference. */
+struct node *node_find_identity(struct core *core, uint64_t upper_ino);
+/* From now on it can be found so. -ENOMEM is not told: it only costs an identity. */
+void node_add_identity(struct core *core, struct node *node);
+
+/* A directory's parent by name, with a reference; NULL for the root or a removed directory. */
+struct node *node_get_parent(struct core *core, struct node *node);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where the parts of a node can be reached on disk, held still while they are used.
+ */
+#ifndef VENEER_CORE_PLACE_H
+#define VENEER_CORE_PLACE_H
+
+#include "core/node.h"
+
+enum place_part {
+	PLACE_META, /* the topmost object: attributes, extended attributes */
+	PLACE_DATA, /* the object that holds the data */
+	PLACE_LOWER, /* the lower object; -ENOENT if there is none */
+};
+
+struct place {
+	int dirfd;
+	const char *name; /* in dirfd; "": dirfd is the object itself */
+	bool is_upper;
+	struct ldir *ldir; /* where it is; NULL for an orphan's descriptor */
+	struct node *locked; /* whose directory lock is held for reading; counted */
+};
+
+/*
+ * Holds the place of @part of @node until place_release(). While a place is held its name
+ * cannot be renamed or removed through the union: the lock of its directory is held for reading,
+ * so the caller may take no directory lock meanwhile. 0 or -ESTALE, ...
+ */
+int place_hold(struct core *core, struct node *node, enum place_part part, struct place *place);
+void place_release(struct core *core, struct place *place);
+
+/* Real attributes of a held place. */
+int place_stat(const struct place *place, struct statx *st);
+/* An O_PATH descriptor of the object, checked to be of the node's type; the caller's. */
+int place_open_path(struct core *core, const struct place *place);
+/* Opens the object with @flags; the caller's. */
+int place_open(struct core *core, const struct place *place, int flags);
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The work directory: `work` for objects in preparation, `work/incompat` for
+ * features a reader must know, and a lock so that no other veneer uses the same
+ * upper (docs/format.md "The work directory").
+ */
+#ifndef VENEER_CORE_WORKDIR_H
+#define VENEER_CORE_WORKDIR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/lock.h"
+#include "base/strbuf.h"
+
+struct core;
+
+#define WORKDIR_TEMP_MAX 24 /* "#" and a hexadecimal number */
+
+struct workdir {
+	int fd; /* workdir/work, O_PATH; -1 if there is none */
+	int base_fd, upper_fd; /* workdir and upperdir, held by flock(2) */
+	_Atomic uint64_t counter; /* of temporary names */
+	struct lock_mutex whiteout_lock; /* LOCK_RANK_LEAF: guards has_whiteout */
+	bool has_whiteout; /* `whiteout` exists: new ones are hard links of it */
+	bool can_link_whiteout; /* the file system has hard links for it */
+	char whiteout[WORKDIR_TEMP_MAX];
+};
+
+/*
+ * Takes the lock, checks for features it does not know, empties and makes `work`, probes what
+ * the file system can do. @basefd and @upperfd are O_PATH descriptors of workdir= and upperdir=.
+ * Returns 0 or -errno with a sentence in @why.
+ */
+int workdir_init(struct core *core, int basefd, int upperfd, const char *path, struct strbuf *why);
+/* Removes what is left; releases the lock. */
+void workdir_deinit(struct core *core);
+/* A name that is not in use in the work directory. */
+void workdir_temp_name(struct core *core, char name[WORKDIR_TEMP_MAX]);
+
+#endif
