@@ -17,7 +17,8 @@ struct lowerdir_list {
 };
 
 /*
- * Parses; the list is the caller's (lowerdir_list_deinit). Returns 0, -ENOMEM, or -EINVAL with
+ * Parses into *@list, which need not be initialised and then is the caller's
+ * (lowerdir_list_deinit); an empty value is an empty list. Returns 0, -ENOMEM, or -EINVAL with
  * *@why set to a constant sentence (":::", leading or trailing colon, data layer before a merge
  * layer, ...).
  */
