@@ -132,7 +132,7 @@ def base(ext4):
 
 
 @pytest.fixture
-def union_factory(request, base, contender):
+def union_factory(request, base, scratch, contender):
     """make(lowers..., upper=, opts=, ...) -> Union, not yet mounted; checked at teardown."""
     made = []
     may_differ = request.node.get_closest_marker("deviation") is not None

@@ -13,7 +13,7 @@ from typing import NamedTuple
 _libc = ctypes.CDLL(None, use_errno=True)
 
 AT_FDCWD = -100
-AT_SYMLINK_NOFOLLOW = 0x100
+AT_SYMLINK_NOFOLLOW, AT_SYMLINK_FOLLOW = 0x100, 0x400
 AT_EMPTY_PATH = 0x1000
 RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
 FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE = 1, 2
@@ -188,7 +188,9 @@ def tmpfile(directory, flags=os.O_RDWR, mode=0o644):
 
 def link_fd(fd, path):
     """Give an O_TMPFILE descriptor a name."""
-    os.link(f"/proc/self/fd/{fd}", path, follow_symlinks=True)
+    # Not os.link(): python calls link(2), which never follows the symbolic link in /proc.
+    _check(_libc.linkat(AT_FDCWD, f"/proc/self/fd/{fd}".encode(), AT_FDCWD, os.fsencode(path),
+                        AT_SYMLINK_FOLLOW), path)
 
 
 class _CDirent(ctypes.Structure):
