@@ -138,7 +138,7 @@ def union_factory(request, base, scratch, contender):
     may_differ = request.node.get_closest_marker("deviation") is not None
 
     def make(*lowers, upper=None, data=(), opts=(), readonly=False, guard=True, where=None):
-        home = where or os.path.join(base, f"u{len(made)}")
+        home = os.path.join(where or base, f"u{len(made)}")
         os.makedirs(home, exist_ok=True)
         union = Union(home, contender, opts, may_differ)
         union.declare(lowers, upper, data, readonly)
