@@ -1,0 +1,179 @@
+#!/usr/bin/python3
+"""Seeded random differential test.
+
+For each seed: random layers are mounted by veneer and by kernel overlayfs, and merged into a
+plain directory by the model in layers.py; random operations are done on all three, and every
+result, errno and (every so often, and after remounts) the whole trees are compared.  At the end
+veneer mounts the kernel's layers and the kernel veneer's, and all is compared again."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+
+import userns					# noqa: E402
+from contenders import Failure, Veneer		# noqa: E402
+from layers import LONG_NAME			# noqa: E402
+from rules import unknown_ids			# noqa: E402
+from run import Case, Difference, Run		# noqa: E402
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+OPTION_SETS = [
+    [],
+    ['redirect_dir=on'],
+    ['index=on'],
+    ['redirect_dir=on', 'index=on', 'xino=on'],
+    ['redirect_dir=on', 'metacopy=on'],
+    ['redirect_dir=on', 'metacopy=on', 'index=on', 'xino=auto'],
+    ['redirect_dir=off', 'xino=off'],
+]
+
+
+def run_seed(seed, args, ops=None):
+    """(None or the Difference/Failure, the operation log, rule uses)."""
+    scratch = tempfile.mkdtemp(prefix=f'veneer-diff-{seed}-', dir=args.scratch)
+    case = Case(seed, args, scratch)
+    run = None
+    error = None
+    try:
+        case.build()
+        run = Run(case)
+        if ops is None:
+            run.generate(args.ops)
+        else:
+            run.replay(ops)
+    except (Difference, Failure) as err:
+        error = err
+    finally:
+        if run:
+            for tree in run.trees:
+                tree.close_all()
+        case.destroy()
+        shutil.rmtree(scratch, ignore_errors=True)
+    return error, run.log if run else [], case.facts.used
+
+
+def minimise(seed, args, ops, kind):
+    """Drop operations while the same difference remains."""
+    def fails(some):
+        error, _, _ = run_seed(seed, args, some)
+        return error is not None and getattr(error, 'kind', None) == kind
+
+    chunk = max(1, len(ops) // 2)
+    while True:
+        start = len(ops)
+        end = len(ops)
+        while end > 0:
+            rest = ops[:max(0, end - chunk)] + ops[end:]
+            if fails(rest):
+                ops = rest
+            end -= chunk
+        if chunk == 1 and len(ops) == start:
+            return ops
+        chunk = max(1, chunk // 2)
+
+
+def report(seed, args, error, log, case_options):
+    print(f'seed {seed}: {case_options}: operation {len(log)}: {error}')
+    kind = getattr(error, 'kind', None)
+    if args.minimise:
+        log = minimise(seed, args, log, kind)
+        again, _, _ = run_seed(seed, args, log)
+        print(f'seed {seed}: minimised to {len(log)} operations: {again}')
+    print(f'# replay: {sys.argv[0]} --seeds {seed}-{seed} --contenders '
+          f'{",".join(args.contenders)}{" --user" if args.user else ""} --script FILE')
+    for op in log[-args.show:]:
+        print(json.dumps(op).replace(LONG_NAME, '<long>'))
+
+
+def supported(option_set, args):
+    """Does veneer mount with these options?  What it refuses is left out, and said."""
+    scratch = tempfile.mkdtemp(prefix='veneer-diff-probe-', dir=args.scratch)
+    try:
+        case = Case(0, args, scratch)
+        case.options, case.lowers = option_set, [f'{scratch}/lower0']
+        veneer = Veneer(case)
+        os.mkdir(case.lowers[0])
+        veneer.prepare()
+        veneer.mount()
+        veneer.dispose()
+        return True
+    except Failure as err:
+        print(f'skipping option set {",".join(option_set)}: {err}')
+        return False
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--seeds', default='1-20', help='first-last')
+    parser.add_argument('--ops', type=int, default=200)
+    parser.add_argument('--contenders', default='veneer,kernel,plain')
+    parser.add_argument('--veneer', default=os.path.join(HERE, '../../build/veneer'))
+    parser.add_argument('--scratch', default='/var/tmp')
+    parser.add_argument('--user', action='store_true', help='as root of a user namespace')
+    parser.add_argument('--minimise', action='store_true')
+    parser.add_argument('--script', help='replay these operations instead of drawing some')
+    parser.add_argument('--show', type=int, default=40, help='operations to print on a failure')
+    parser.add_argument('--stop', action='store_true', help='stop at the first failure')
+    args = parser.parse_args()
+    args.contenders = args.contenders.split(',')
+    args.option_sets = OPTION_SETS
+    return args
+
+
+def check_rules():
+    with open(os.path.join(HERE, '../../docs/deviations.md'), encoding='utf-8') as file:
+        missing = unknown_ids(file.read())
+    if missing:
+        sys.exit(f'rules without an entry in docs/deviations.md: {", ".join(missing)}')
+
+
+def main():
+    args = parse_args()
+    check_rules()
+    userns.isolate(args.user)
+    os.umask(0)
+    os.setgroups([])
+    if args.user:
+        args.scratch = userns.private_scratch(args.scratch)
+    refused = []
+    if 'veneer' in args.contenders:
+        Veneer.program = os.path.abspath(args.veneer)
+        if not args.user:
+            refused = [o for o in OPTION_SETS if not supported(o, args)]
+    script = None
+    if args.script:
+        with open(args.script, encoding='ascii') as file:
+            script = [json.loads(line.replace('<long>', LONG_NAME)) for line in file if line.startswith('[')]
+    first, last = (int(n) for n in args.seeds.split('-'))
+    passed = failed = skipped = 0
+    used = {}
+    for seed in range(first, last + 1):
+        options = args.option_sets[seed % len(args.option_sets)]
+        if options in refused:
+            skipped += 1
+            continue
+        error, log, rules = run_seed(seed, args, script)
+        for rule, count in rules.items():
+            used[rule] = used.get(rule, 0) + count
+        if error is None:
+            passed += 1
+            continue
+        failed += 1
+        report(seed, args, error, log, 'userxattr' if args.user else ','.join(options))
+        if args.stop:
+            break
+    for rule, count in sorted(used.items()):
+        print(f'known difference {rule}: {count} times')
+    print(f'{passed} passed, {failed} failed' + (f', {skipped} skipped' if skipped else ''))
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""The differences that are known, each under the id it has in docs/deviations.md.
+
+A rule is as narrow as the fact behind it: it names the contender, the operation or field, and
+the condition under which the fact holds.  Everything else is a failure."""
+
+import os
+import re
+import stat
+
+import syscalls
+
+
+class Facts:
+    """What the rules ask about the case in hand."""
+
+    def __init__(self, case):
+        self.case = case
+        self.index = 'index=on' in case.options
+        self.redirect = bool({'redirect_dir=on', 'metacopy=on'} & set(case.options))
+        self.metacopy = 'metacopy=on' in case.options
+        self.plain_root = None		# where the model is
+        self.multi = set()		# inode keys of the model's files with several lower names
+        self.used = {}			# rule id: how often it explained something
+
+    def use(self, rule):
+        self.used[rule] = self.used.get(rule, 0) + 1
+        return rule
+
+    def model(self, rel):
+        """The model's path of what `rel` names; one that is absolute already stays."""
+        return rel if rel.startswith('/proc/') else f'{self.plain_root}/{rel}'
+
+    def is_dir(self, rel):
+        try:
+            return stat.S_ISDIR(os.stat(self.model(rel), follow_symlinks=rel.startswith('/proc/')).st_mode)
+        except OSError:
+            return False
+
+    def is_multi(self, rel):
+        """Is rel a file that a layer holds under several names, in a case without index?"""
+        if self.index or not self.multi:
+            return False
+        return any(self._key(rel, follow) in self.multi for follow in (False, True))
+
+    def same_inode(self, one, two):
+        return self._key(one, False) == self._key(two, False)
+
+    def _key(self, rel, follow):
+        try:
+            return syscalls.inode_key(self.model(rel), follow)
+        except OSError:
+            return None
+
+
+def skip_on_model(facts, op, result):
+    """The id of the rule by which an overlay refuses what a plain directory would do; the
+    model must then not do it either."""
+    name, args = op[0], op[3:]
+    if name == 'rename' and result == 'EXDEV' and not facts.redirect:
+        if facts.is_dir(args[0]) or facts.is_dir(args[1]):
+            return facts.use('dir-rename-exdev')
+    if name in ('rename', 'link') and result == 'EXDEV' and facts.redirect:
+        if facts.case.long_names:
+            return facts.use('redirect-too-long')
+    if name == 'mknod' and result == 'EPERM' and stat.S_ISCHR(args[1]) and args[2:] == [0, 0]:
+        return facts.use('mknod-whiteout')
+    return None
+
+
+def orphan_lost(facts, contender, want, got):
+    """Does kernel overlayfs fail to copy up a file that was removed while open?  The descriptor
+    is of no use in a comparison from there on."""
+    if contender == 'kernel' and got in ('EEXIST', 'ENOENT', 'ESTALE'):
+        if isinstance(want, dict) and want.get('nlink') == 0:
+            return facts.use('kernel-unlinked-copy-up')
+    return None
+
+
+def explain_result(facts, contender, op, want, got):
+    """The id of the rule that covers another result or errno of a whole operation, or None."""
+    if contender == 'kernel' and op[0] == 'removexattr' and 'posix_acl' in op[4]:
+        if want is None and got == 'ENODATA':
+            return facts.use('kernel-remove-absent-acl')
+    if contender == 'kernel' and facts.case.args.user and op[0] == 'rename' and got == 'ESTALE':
+        if want is None and facts.same_inode(op[3], op[4]):
+            return facts.use('kernel-user-ino')
+    return None
+
+
+def explain_field(facts, contender, rel, field, want, got):
+    """The id of the rule that covers a field of the record of rel, or None; want and got are
+    the records."""
+    is_dir = want['mode'].startswith('0o4')
+    if field == 'nlink' and contender == 'kernel' and is_dir:
+        return facts.use('kernel-dir-nlink')
+    if field == 'nlink' and contender == 'kernel' and want['nlink'] == 0:
+        return facts.use('kernel-unlinked-nlink')
+    if field == 'mtime' and contender == 'kernel' and is_dir and facts.index and facts.redirect:
+        if got['mtime'] == 'now':
+            return facts.use('kernel-failed-rename-mtime')
+    if field == 'mtime' and contender == 'kernel' and facts.metacopy and not is_dir:
+        if got['mtime'] == 'now':
+            return facts.use('kernel-metacopy-mtime')
+    if field == 'nlink' and facts.is_multi(rel):
+        return facts.use('hardlink-without-index')
+    return None
+
+
+def explain_fault(facts, contender, code):
+    """The id of the rule that covers an inconsistency of one contender with itself."""
+    if contender == 'kernel' and code == 'dotdot':
+        return facts.use('kernel-dotdot-ino')
+    if contender == 'kernel' and code == 'd_ino':
+        return facts.use('kernel-d-ino')
+    return None
+
+
+def explain_links(facts, contender, names):
+    """The id of the rule by which names are one inode here and not there."""
+    if any(facts.is_multi(rel[1:]) for rel in names):
+        return facts.use('hardlink-without-index')
+    if contender == 'kernel' and facts.case.args.user:
+        return facts.use('kernel-user-ino')
+    return None
+
+
+def explain_inode(facts, contender, key):
+    """The id of the rule by which an object's st_ino may change while it lives."""
+    if key in facts.multi and not facts.index:
+        return facts.use('hardlink-without-index')
+    if contender == 'kernel' and facts.index:
+        return facts.use('kernel-index-ino')
+    if contender == 'kernel' and facts.case.args.user:
+        return facts.use('kernel-user-ino')
+    return None
+
+
+def unknown_ids(text):
+    """The rule ids of this file that the text of docs/deviations.md does not list."""
+    with open(__file__, encoding='ascii') as source:
+        ids = set(re.findall(r"use\('([a-z-]+)'\)", source.read()))
+    return sorted(rule for rule in ids if f'`{rule}`' not in text)

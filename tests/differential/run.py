@@ -1,0 +1,304 @@
+"""One seed: its layers, its contenders, the operations done on all of them, the comparisons."""
+
+import os
+import random
+import time
+
+import syscalls
+from contenders import KINDS, Failure
+from layers import Drawer, Realiser
+from ops import Generator, Tree
+from rules import (Facts, explain_fault, explain_field, explain_inode, explain_links,
+                   explain_result, orphan_lost, skip_on_model)
+from snapshot import Snapshot, raw_tree
+
+COMPARE_EVERY = 60
+REMOUNT_CHANCE = 1 / 120
+AFTER_SWAP = 1 / 8		# so many of the operations are done on the swapped layers
+
+
+class Difference(Exception):
+    """Contenders disagree.  kind names what was seen, so that minimising keeps to it."""
+
+    def __init__(self, kind, text):
+        super().__init__(text)
+        self.kind = kind
+
+
+class Case:
+    """One seed: its layers, its options and its scratch directory."""
+
+    def __init__(self, seed, args, scratch):
+        self.seed, self.args, self.scratch = seed, args, scratch
+        self.rng = random.Random(f'{seed} layers')
+        self.private = 'user.overlay.' if args.user else 'trusted.overlay.'
+        self.options = ['userxattr'] if args.user else list(args.option_sets[
+            seed % len(args.option_sets)])
+        self.lowers = []
+        self.on_tmpfs = self.rng.random() < 0.5
+        self.long_names = self.rng.random() < 0.25
+        self.facts = Facts(self)
+        self.contenders = [KINDS[name](self) for name in args.contenders]
+        # Files made before this count as old; nothing here sets times within the last day.
+        self.started_ns = time.time_ns() - 86400 * 10 ** 9
+
+    def new_drawer(self, rng):
+        return Drawer(rng, not self.args.user, self.long_names)
+
+    def build(self):
+        if self.on_tmpfs:
+            syscalls.mount('tmpfs', self.scratch, 'tmpfs', 0, 'mode=755')
+        drawer = self.new_drawer(self.rng)
+        layers, merged = drawer.draw_stack()
+        for i, layer in enumerate(layers):
+            path = f'{self.scratch}/lower{i}'
+            os.mkdir(path)
+            Realiser(self.private).realise(layer, path)
+            self.lowers.append(path)
+        top = drawer.draw_dir()
+        merged.mode, merged.owner, merged.mtime = top.mode, top.owner, top.mtime
+        merged.xattrs = {}
+        for contender in self.contenders:
+            contender.prepare()
+            if contender.upper:
+                Realiser(self.private).dress(top, contender.upper)
+            else:
+                self.build_model(contender, merged)
+
+    def build_model(self, plain, merged):
+        hidden = f'{plain.home}/hidden'
+        os.mkdir(hidden)
+        writer = Realiser(self.private, share_links=self.facts.index)
+        writer.realise(merged, plain.tree)
+        if self.facts.index:
+            writer.add_hidden_links(merged, hidden)
+        self.facts.plain_root = plain.tree
+        self.facts.multi = {syscalls.inode_key(path) for path in writer.multi}
+
+    def destroy(self):
+        for contender in self.contenders:
+            try:
+                contender.dispose()
+            except (Failure, OSError) as err:
+                print(f'seed {self.seed}: clean-up: {err}', flush=True)
+        if self.on_tmpfs:
+            syscalls.umount(self.scratch, syscalls.MNT_DETACH)
+
+
+class Run:
+    """Does a case's operations, drawn or given, and compares."""
+
+    def __init__(self, case):
+        self.case, self.facts = case, case.facts
+        self.rng = random.Random(f'{case.seed} ops')
+        self.trees = [Tree(contender, case.started_ns) for contender in case.contenders]
+        self.log = []
+        self.inodes = [{} for _ in self.trees]
+
+    # -- what the phases are made of --
+
+    def remount(self):
+        for tree in self.trees:
+            tree.close_all()
+            tree.contender.unmount()
+        for tree in self.trees:
+            tree.contender.mount()
+
+    def swap(self):
+        """Give veneer the kernel's upper and work directory, and the reverse."""
+        overlays = [tree.contender for tree in self.trees if tree.contender.upper]
+        for tree in self.trees:
+            tree.close_all()
+            tree.contender.unmount()
+        if len(overlays) == 2:
+            one, two = overlays
+            one.upper, two.upper = two.upper, one.upper
+            one.work, two.work = two.work, one.work
+            self.inodes = [{} for _ in self.trees]
+        for tree in self.trees:
+            tree.contender.mount()
+
+    def do(self, op):
+        self.log.append(op)
+        if op[0] == 'remount':
+            self.remount()
+        elif op[0] == 'swap':
+            self.swap()
+        elif op[0] == 'compare':
+            self.compare_trees()
+        else:
+            return self.do_everywhere(op)
+        return None
+
+    def do_everywhere(self, op):
+        results = [None] * len(self.trees)
+        skip = None
+        model = None
+        for i, tree in enumerate(self.trees):
+            if not tree.contender.upper:
+                model = i
+                continue
+            results[i] = tree.do(op)
+            skip = skip_on_model(self.facts, op, results[i]) if model_wanted(self) else None
+        if model is not None:
+            overlays = [r for i, r in enumerate(results) if i != model]
+            results[model] = overlays[0] if skip else self.trees[model].do(op)
+        if any(orphan_lost(self.facts, tree.contender.name, results[model], got)
+               for tree, got in zip(self.trees, results) if model is not None):
+            for tree in self.trees:
+                tree.close(op[3])
+            return results
+        self.compare_results(op, results, model)
+        return results
+
+    def compare_results(self, op, results, model):
+        base = model if model is not None else 0
+        want = results[base]
+        for tree, got in zip(self.trees, results):
+            if got == want:
+                continue
+            unknown = self.unexplained(op, tree.contender.name, want, got)
+            if unknown:
+                name = tree.contender.name
+                lines = [f'{f}: {self.trees[base].contender.name} {a!r}, {name} {b!r}'
+                         for f, a, b in unknown]
+                raise Difference((op[0], name, str(unknown[0][0])), '\n'.join(lines))
+
+    def unexplained(self, op, name, want, got):
+        """[(field, want, got)] where two results differ and no rule says why."""
+        one, two = stat_part(want), stat_part(got)
+        if one is None or two is None:
+            known = explain_result(self.facts, name, op, want, got)
+            return [] if known else [('result', want, got)]
+        out = [('result', want[0], got[0])] if isinstance(want, tuple) and want[0] != got[0] else []
+        rel = op_subject(op, self.trees)
+        for field in sorted(one.keys() | two.keys()):
+            if one.get(field) != two.get(field):
+                if not explain_field(self.facts, name, rel, field, one, two):
+                    out.append((field, one.get(field), two.get(field)))
+        return out
+
+    def compare_trees(self):
+        shots = [Snapshot(tree.root, self.case.started_ns) for tree in self.trees]
+        models = [i for i, tree in enumerate(self.trees) if not tree.contender.upper]
+        base = models[0] if models else 0
+        out = []
+        for i, (tree, shot) in enumerate(zip(self.trees, shots)):
+            name = tree.contender.name
+            out += [(('tree', name, code), f'{name}: {text}') for code, rel, text in shot.faults
+                    if not explain_fault(self.facts, name, code)]
+            out += self.compare_records(name, shots[base], shot)
+            out += self.compare_links(name, shots[base], shot)
+            if models:
+                out += self.compare_inodes(i, name, shot)
+        if out:
+            raise Difference(out[0][0], '\n'.join(text for _, text in out[:30]))
+        return shots[base]
+
+    def compare_records(self, name, want, got):
+        out = []
+        for rel in sorted(want.records.keys() | got.records.keys()):
+            one, two = want.records.get(rel), got.records.get(rel)
+            if one is None or two is None:
+                side = 'lacks' if two is None else 'has in addition'
+                out.append((('tree', name, 'names'), f'{name} {side} {rel!r}'))
+                continue
+            for field in sorted(one.keys() | two.keys()):
+                a, b = one.get(field), two.get(field)
+                if a != b and not explain_field(self.facts, name, rel[1:], field, one, two):
+                    out.append((('tree', name, field), f'{rel!r} {field}: {a!r}, {name} {b!r}'))
+        return out
+
+    def compare_links(self, name, want, got):
+        out = []
+        for names in sorted(want.links() ^ got.links()):
+            if not explain_links(self.facts, name, names):
+                side = 'only in ' + name if names in got.links() else 'not in ' + name
+                out.append((('tree', name, 'links'), f'one inode {side}: {names}'))
+        return out
+
+    def compare_inodes(self, i, name, shot):
+        """st_ino must stay what it was as long as the model's inode lives."""
+        out, seen = [], self.inodes[i]
+        for rel, ino in shot.inodes.items():
+            try:
+                key = syscalls.inode_key(self.facts.plain_root + rel)
+            except OSError:
+                continue
+            before = seen.setdefault(key, ino)
+            if before != ino:
+                if not explain_inode(self.facts, name, key):
+                    out.append((('tree', name, 'ino'),
+                                f'{name}: st_ino of {rel!r} was {before}, is {ino}'))
+        return out
+
+    # -- whole runs --
+
+    def generate(self, count):
+        """Draw and do `count` operations with remounts, comparisons and the swap between."""
+        source = Generator(self.rng, self.case.new_drawer(self.rng))
+        self.begin()
+        source.learn(self.check())
+        for phase in (count, int(count * AFTER_SWAP)):
+            for i in range(phase):
+                op = source.draw()
+                source.note(op, self.do(op))
+                if i % COMPARE_EVERY == COMPARE_EVERY - 1:
+                    source.learn(self.check())
+                if self.rng.random() < REMOUNT_CHANCE:
+                    self.do(['remount', 0, 0])
+                    source.learn(self.check())
+            self.check()
+            self.do(['swap', 0, 0])
+            source.learn(self.check())
+        self.finish()
+
+    def replay(self, ops):
+        self.begin()
+        for op in ops:
+            self.do(op)
+        self.finish()
+
+    def check(self):
+        self.log.append(['compare', 0, 0])
+        return self.compare_trees().records
+
+    def begin(self):
+        self.before = [raw_tree(path) for path in self.case.lowers]
+        for tree in self.trees:
+            tree.contender.mount()
+
+    def finish(self):
+        for tree in self.trees:
+            tree.close_all()
+            tree.contender.unmount()
+        for path, before in zip(self.case.lowers, self.before):
+            after = raw_tree(path)
+            if before != after:
+                changed = [p for p in sorted(before.keys() | after.keys())
+                           if before.get(p) != after.get(p)]
+                raise Difference(('lower', 'any', 'changed'), f'lower layer changed: {changed}')
+
+
+def model_wanted(run):
+    return any(not tree.contender.upper for tree in run.trees)
+
+
+def stat_part(result):
+    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict):
+        return result[1]
+    return result if isinstance(result, dict) and 'mode' in result else None
+
+
+def op_subject(op, trees):
+    """What the operation's stat result is about: a path from the root, or for operations on
+    a descriptor the path in /proc by which the model's is reached."""
+    name, args = op[0], op[3:]
+    if name in ('link', 'symlink', 'link_fd'):
+        return args[1]
+    if isinstance(args[0], str):
+        return args[0]
+    for tree in trees:
+        if not tree.contender.upper and args[0] in tree.slots:
+            return f'/proc/self/fd/{tree.slots[args[0]]}'
+    return None

@@ -1,0 +1,102 @@
+"""System calls that Python's os module lacks, as thin functions that raise OSError."""
+
+import ctypes
+import os
+import struct
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW, AT_SYMLINK_FOLLOW = 0x100, 0x400
+AT_EACCESS = 0x200
+RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
+FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE = 1, 2, 16
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE, MS_PRIVATE = 1, 0x20, 0x1000, 0x4000, 0x80000, 0x40000
+MNT_DETACH = 2
+CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
+
+_NR_GETDENTS64, _NR_FACCESSAT2 = 217, 439
+_STATX_BTIME, _STATX_INO = 0x800, 0x100
+
+
+def _check(ret, what=None):
+    if ret < 0:
+        err = ctypes.get_errno()
+        raise OSError(err, os.strerror(err), what)
+    return ret
+
+
+def _path(path):
+    return ctypes.c_char_p(os.fsencode(path))
+
+
+def renameat2(src, dst, flags):
+    _check(_libc.renameat2(AT_FDCWD, _path(src), AT_FDCWD, _path(dst), flags), src)
+
+
+def linkat(src, dst, flags):
+    _check(_libc.linkat(AT_FDCWD, _path(src), AT_FDCWD, _path(dst), flags), src)
+
+
+def fallocate(fd, mode, offset, length):
+    _check(_libc.fallocate(fd, mode, ctypes.c_long(offset), ctypes.c_long(length)))
+
+
+def faccessat2(path, mode, flags):
+    _check(_libc.syscall(_NR_FACCESSAT2, AT_FDCWD, _path(path), mode, flags), path)
+
+
+def mount(source, target, fstype, flags, data):
+    _check(_libc.mount(_path(source), _path(target), _path(fstype) if fstype else None,
+                       ctypes.c_ulong(flags), _path(data) if data else None), data or target)
+
+
+def umount(target, flags=0):
+    _check(_libc.umount2(_path(target), flags), target)
+
+
+def unshare(flags):
+    _check(_libc.unshare(flags))
+
+
+def setfsids(uid, gid):
+    """Become (uid, gid) for file system checks.  Leaving fsuid 0 drops the kernel's
+    file capabilities of this thread and coming back restores them."""
+    if uid == 0:
+        _libc.setfsuid(0)
+        _libc.setfsgid(gid)
+    else:
+        _libc.setfsgid(gid)
+        _libc.setfsuid(uid)
+
+
+_DENTS = ctypes.create_string_buffer(65536)
+_DENT_HEAD = struct.Struct('=QqHB')
+
+
+def getdents(fd):
+    """[(name, d_ino, d_type)] from the descriptor's position to its end, dots included."""
+    out = []
+    while True:
+        got = _check(_libc.syscall(_NR_GETDENTS64, fd, _DENTS, 65536))
+        if got == 0:
+            return out
+        raw = _DENTS.raw[:got]
+        pos = 0
+        while pos < got:
+            ino, _off, reclen, dtype = _DENT_HEAD.unpack_from(raw, pos)
+            name = raw[pos + 19:raw.index(b'\0', pos + 19)]
+            out.append((os.fsdecode(name), ino, dtype))
+            pos += reclen
+
+
+_STATX = ctypes.create_string_buffer(256)
+
+
+def inode_key(path, follow=False):
+    """(ino, birth time): names one inode for ever, where the number alone is reused."""
+    _check(_libc.statx(AT_FDCWD, _path(path), 0 if follow else AT_SYMLINK_NOFOLLOW,
+                       _STATX_BTIME | _STATX_INO, _STATX), path)
+    ino = struct.unpack_from('=Q', _STATX, 32)[0]
+    return (ino,) + struct.unpack_from('=qI', _STATX, 80)
