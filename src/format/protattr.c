@@ -10,6 +10,8 @@ unsigned int protattr_decode(const char *value, size_t size)
 			flags |= PROTATTR_APPEND;
 		else if (value[i] == 'i')
 			flags |= PROTATTR_IMMUTABLE;
+		else
+			return 0;
 	}
 	return flags;
 }

@@ -9,7 +9,7 @@
 #define PROTATTR_IMMUTABLE 2u /* 'i' */
 #define PROTATTR_SIZE_MAX 32
 
-/* Letters to flags; unknown letters are ignored. */
+/* Letters to flags; 0 if any letter is unknown, as in the kernel, which then warns. */
 unsigned int protattr_decode(const char *value, size_t size);
 /* Flags to letters ("ai", in the kernel's order); returns their number. */
 size_t protattr_encode(unsigned int flags, char out[PROTATTR_SIZE_MAX]);
