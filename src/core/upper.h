@@ -45,4 +45,12 @@ int upper_removexattr(int fd, const char *key);
 int upper_set_fsflags(int fd, unsigned int flags);
 int upper_fsync(int fd, bool data_only);
 
+/*
+ * Starts counting mutations and honours VENEER_FAULT=N:WHAT from the environment: the N-th one
+ * from here on fails with the errno WHAT names, or the process dies before ("kill") or right after
+ * ("killafter") it. A copy of file data counts once per step. Does nothing in a build without
+ * VENEER_FAULTS.
+ */
+void upper_faults_arm(void);
+
 #endif

@@ -52,7 +52,7 @@ static bool sys_copy_is_refusal(long r)
 	       r == -EPERM || r == -ETXTBSY;
 }
 
-static long sys_copy_step_by_hand(struct sys_copy_state *state, off_t offset, size_t size)
+static long sys_copy_step_by_hand(struct sys_copy_state *state, off_t from, off_t to, size_t size)
 {
 	ssize_t got, put;
 
@@ -62,22 +62,22 @@ static long sys_copy_step_by_hand(struct sys_copy_state *state, off_t offset, si
 			return -ENOMEM;
 	}
 	got = sys_pread(state->copy->from, state->buf, MIN(size, (size_t)SYS_COPY_BUFFER_SIZE),
-			offset);
+			from);
 	if (got <= 0)
 		return got;
-	put = sys_pwrite(state->copy->to, state->buf, (size_t)got, offset);
+	put = sys_pwrite(state->copy->to, state->buf, (size_t)got, to);
 	/* A short write is a full disk or a limit that the next write will name. */
 	return put == 0 ? -EIO : put;
 }
 
-/* Copies up to @size bytes at @offset: bytes copied, 0 at the end of the source, or -errno. */
-static long sys_copy_step(struct sys_copy_state *state, off_t offset, size_t size)
+/* Copies up to @size bytes: bytes copied, 0 at the end of the source, or -errno. */
+static long sys_copy_step(struct sys_copy_state *state, off_t from, off_t to, size_t size)
 {
 	const struct sys_copy *copy = state->copy;
 
 	if (!state->by_hand) {
-		off_t from = offset, to = offset;
-		long r = sys_retry(copy_file_range(copy->from, &from, copy->to, &to, size, 0));
+		off_t in = from, out = to;
+		long r = sys_retry(copy_file_range(copy->from, &in, copy->to, &out, size, 0));
 
 		/* Some file systems (procfs-like ones, FUSE) answer 0 for a file they call
 		 * empty; reading it tells the truth. */
@@ -86,7 +86,7 @@ static long sys_copy_step(struct sys_copy_state *state, off_t offset, size_t siz
 		if (r < 0)
 			state->by_hand = true;
 	}
-	return sys_copy_step_by_hand(state, offset, size);
+	return sys_copy_step_by_hand(state, from, to, size);
 }
 
 /* Copies the data between @offset and @end. */
@@ -99,7 +99,8 @@ static int sys_copy_extent(struct sys_copy_state *state, uint64_t offset, uint64
 
 		if (copy->is_interrupted && copy->is_interrupted(copy->context))
 			return -EINTR;
-		r = sys_copy_step(state, (off_t)offset, MIN(end - offset, (uint64_t)SYS_COPY_STEP));
+		r = sys_copy_step(state, (off_t)offset, (off_t)offset,
+				  MIN(end - offset, (uint64_t)SYS_COPY_STEP));
 		if (r < 0)
 			return (int)r;
 		state->at_end = r == 0;
@@ -175,4 +176,22 @@ int sys_copy_data(const struct sys_copy *copy)
 	if (r == 0 && copy->progress)
 		copy->progress(copy->context, copy->size);
 	return r;
+}
+
+ssize_t sys_copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, size_t size)
+{
+	const struct sys_copy copy = { .from = from, .to = to };
+	struct sys_copy_state state = { .copy = &copy };
+	size_t done = 0;
+	long r = 0;
+
+	while (done < size) {
+		r = sys_copy_step(&state, (off_t)(from_offset + done), (off_t)(to_offset + done),
+				  MIN(size - done, (size_t)SYS_COPY_STEP));
+		if (r <= 0)
+			break;
+		done += (size_t)r;
+	}
+	free(state.buf);
+	return r < 0 && done == 0 ? r : (ssize_t)done;
 }

@@ -7,7 +7,9 @@
 #define VENEER_SYS_COPY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct sys_copy {
 	int from, to; /* open for reading, for writing; neither's file position is used */
@@ -23,5 +25,12 @@ struct sys_copy {
  * Returns 0 or -errno (-ENOSPC, -EDQUOT, -EIO, -EINTR, ...); on an error @to holds anything.
  */
 int sys_copy_data(const struct sys_copy *copy);
+
+/*
+ * Copies up to @size bytes from one offset to another, as copy_file_range(2) but between any two
+ * file systems. Returns the bytes copied (less at the end of the source, or after an error that
+ * came later), or -errno if nothing was.
+ */
+ssize_t sys_copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, size_t size);
 
 #endif
