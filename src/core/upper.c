@@ -15,10 +15,13 @@
 #ifdef VENEER_FAULTS
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/util.h"
 
@@ -82,6 +85,8 @@ static int upper_fault_before(bool due)
 {
 	if (due && upper_fault.kind == UPPER_FAULT_KILL)
 		raise(SIGKILL);
+	if (due) /* the tests ask whether it has come */
+		dprintf(STDERR_FILENO, "fault: mutation %" PRIu64 "\n", atomic_load(&upper_fault.at));
 	return due && upper_fault.kind == UPPER_FAULT_ERROR ? upper_fault.error : 0;
 }
 

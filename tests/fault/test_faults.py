@@ -1,0 +1,268 @@
+"""Fault loops: the N-th mutation of the upper or work directory fails, or the daemon is killed
+right before it, for N = 1, 2, 3 ... until the operation gets through.  After each: the lower
+layers are as they were, the next mount succeeds and empties the work directory, the tree is the
+old one or the new one, and kernel overlayfs sees the same."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CHECKOUT = os.path.dirname(os.path.dirname(HERE))
+sys.path[:0] = [HERE, os.path.join(HERE, '../differential')]
+
+import scenarios			# noqa: E402
+import syscalls				# noqa: E402
+from snapshot import Snapshot, raw_tree	# noqa: E402
+
+VENEER = os.path.abspath(os.environ.get('VENEER', os.path.join(CHECKOUT, 'build/veneer')))
+FAULTY = os.path.abspath(os.environ.get('VENEER_FAULTS', VENEER + '-faults'))
+OPTIONS = 'redirect_dir=on'
+FIRED = 'fault:'		# how veneer-faults starts the line that says its fault has come
+MOST = 60			# mutations that no operation here needs
+PATIENCE_S = 30
+
+
+def why_not():
+    if os.geteuid() != 0:
+        return 'needs root, to make layers and mounts'
+    if not os.path.exists('/dev/fuse'):
+        return 'there is no /dev/fuse'
+    for program in (VENEER, FAULTY):
+        if not os.access(program, os.X_OK):
+            return f'{program} is not built'
+    return None
+
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+
+
+class Daemon:
+    """A veneer in the foreground, mounted at stage.mnt."""
+
+    def __init__(self, stage, program, fault=None):
+        self.stage, self.late = stage, False
+        env = dict(os.environ)
+        env.pop('VENEER_FAULT', None)
+        if fault:
+            env['VENEER_FAULT'] = fault
+        self.log_path = f'{stage.home}/log'
+        with open(self.log_path, 'wb') as log:
+            self.process = subprocess.Popen([program, '-f', '-o', stage.options(), stage.mnt],
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env=env)
+        before, end = os.stat(stage.home).st_dev, time.monotonic() + PATIENCE_S
+        while os.stat(stage.mnt).st_dev == before:
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.end()
+                raise AssertionError('veneer does not mount: ' + self.log())
+            time.sleep(0.002)
+        self.timer = threading.Timer(PATIENCE_S, self.give_up)
+        self.timer.start()
+
+    def give_up(self):
+        """An operation that hangs ends when its daemon does."""
+        self.late = True
+        self.process.kill()
+
+    def log(self):
+        with open(self.log_path, errors='replace') as log:
+            return log.read()
+
+    def died(self):
+        """Killed itself?  The mount is dead a moment before the process is a zombie."""
+        if not is_dead_mount(self.stage.mnt):
+            return False
+        self.process.wait(PATIENCE_S)
+        return True
+
+    def end(self):
+        """Unmount; the exit status."""
+        if hasattr(self, 'timer'):
+            self.timer.cancel()
+        try:
+            syscalls.umount(self.stage.mnt, 0 if self.process.poll() is None
+                            else syscalls.MNT_DETACH)
+        except OSError:
+            syscalls.umount(self.stage.mnt, syscalls.MNT_DETACH)
+        try:
+            status = self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = self.process.wait()
+        assert not self.late, 'the operation or the unmount hung: ' + self.log()
+        return status
+
+
+def is_dead_mount(path):
+    try:
+        os.stat(path)
+        return False
+    except OSError:
+        return True
+
+
+class Stage:
+    """Layers, a template of the upper, and a fresh copy of it for each try."""
+
+    def __init__(self, home):
+        self.home = home
+        self.mnt, self.lowers = f'{home}/mnt', [f'{home}/lower1', f'{home}/lower0']
+        self.upper, self.work = f'{home}/upper', f'{home}/work'
+        self.template = f'{home}/template'
+        for path in [self.mnt, self.template] + self.lowers:
+            os.mkdir(path)
+        self.started_ns = time.time_ns() - 86400 * 10 ** 9
+        scenarios.build_lowers(self.lowers[1], self.lowers[0])
+        self.reset()
+        self.in_kernel(scenarios.build_upper)
+        os.rmdir(self.template)
+        os.rename(self.upper, self.template)
+        self.lower_state = [raw_tree(path) for path in self.lowers]
+
+    def options(self):
+        return (f'lowerdir={":".join(self.lowers)},upperdir={self.upper},workdir={self.work},'
+                + OPTIONS)
+
+    def reset(self):
+        """An upper as it was before the operation, and an empty work directory."""
+        shutil.rmtree(self.upper, ignore_errors=True)
+        shutil.rmtree(self.work, ignore_errors=True)
+        subprocess.run(['cp', '-a', '--', self.template, self.upper], check=True)
+        os.mkdir(self.work)
+
+    def in_kernel(self, action):
+        """action(root) under kernel overlayfs; its result."""
+        syscalls.mount('overlay', self.mnt, 'overlay', 0, self.options())
+        try:
+            return action(self.mnt)
+        finally:
+            syscalls.umount(self.mnt)
+
+    def look(self, root):
+        return tree_of(Snapshot(root, self.started_ns))
+
+
+def tree_of(shot):
+    """A snapshot without what a crash may leave either way.  A directory's time changes when a
+    copied-up child is put into it and is set back right after; its link count is not told by
+    kernel overlayfs."""
+    assert not [text for code, _, text in shot.faults if code not in ('dotdot', 'd_ino')], \
+        shot.faults
+    for record in shot.records.values():
+        if 'size' not in record:
+            del record['mtime'], record['nlink']
+    return shot.records
+
+
+@pytest.fixture(scope='module')
+def stage():
+    home = tempfile.mkdtemp(prefix='veneer-fault-', dir='/var/tmp')
+    os.umask(0o022)
+    try:
+        yield Stage(home)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def expectations(stage, operation):
+    """The trees before and after, by the kernel's judgement."""
+    stage.reset()
+    old = stage.in_kernel(stage.look)
+
+    def act_and_look(root):
+        operation(root)
+        return stage.look(root)
+    new = stage.in_kernel(act_and_look)
+    assert old != new
+    return old, new
+
+
+def explain(tree, expected):
+    """Where a tree differs from one of the two it may be."""
+    out = []
+    for path in sorted(tree.keys() | expected.keys()):
+        if tree.get(path) != expected.get(path):
+            out.append(f'{path!r}: is {tree.get(path)}, was to be {expected.get(path)}')
+    return '\n'.join(out)
+
+
+def check_after(stage, old, new, what):
+    """The state that the next mount finds; True if it is the new one."""
+    daemon = Daemon(stage, VENEER)
+    try:
+        left = [name for name in os.listdir(f'{stage.work}/work') if name != 'incompat']
+        assert not left, f'{what}: left in the work directory: {left}'
+        tree = stage.look(stage.mnt)
+    finally:
+        status = daemon.end()
+    assert status == 0, f'{what}: {daemon.log()}'
+    assert tree in (old, new), (f'{what}: neither old nor new. Against the old tree:\n'
+                                f'{explain(tree, old)}\nagainst the new one:\n{explain(tree, new)}')
+    kernel = stage.in_kernel(stage.look)
+    assert kernel == tree, f'{what}: the kernel sees another tree:\n{explain(kernel, tree)}'
+    for path, before in zip(stage.lowers, stage.lower_state):
+        assert raw_tree(path) == before, f'{what}: lower layer {path} changed'
+    return tree == new
+
+
+def try_once(stage, operation, fault):
+    """(the operation's error or None, has the fault come, was it a kill)"""
+    stage.reset()
+    daemon = Daemon(stage, FAULTY, fault)
+    error = None
+    try:
+        try:
+            operation(stage.mnt)
+        except OSError as err:
+            error = err
+        killed = daemon.died()
+    finally:
+        status = daemon.end()
+    fired = killed or FIRED in daemon.log()
+    assert killed or status == 0, f'{fault}: status {status}: {daemon.log()}'
+    return error, fired, killed
+
+
+@pytest.mark.parametrize('name', scenarios.SCENARIOS)
+def test_error_at_nth(stage, name):
+    operation = scenarios.SCENARIOS[name]
+    old, new = expectations(stage, operation)
+    for n in range(1, MOST):
+        errno_name = 'ENOSPC' if n % 2 else 'EIO'
+        what = f'{name}, mutation {n} fails with {errno_name}'
+        error, fired, _ = try_once(stage, operation, f'{n}:{errno_name}')
+        is_new = check_after(stage, old, new, what)
+        if error is None:
+            assert is_new, f'{what}: success was reported, but the tree is the old one'
+        if not fired:
+            assert error is None, f'{what}: {error}'
+            assert n > 1, f'{name} makes no mutation'
+            return
+    pytest.fail(f'{name}: {MOST} mutations and no end')
+
+
+@pytest.mark.parametrize('name', scenarios.SCENARIOS)
+def test_kill_at_nth(stage, name):
+    operation = scenarios.SCENARIOS[name]
+    old, new = expectations(stage, operation)
+    for n in range(1, MOST):
+        what = f'{name}, killed at mutation {n}'
+        error, fired, killed = try_once(stage, operation, f'{n}:kill')
+        is_new = check_after(stage, old, new, what)
+        if not fired:
+            assert error is None and is_new, f'{what}: {error}'
+            break
+        assert killed, f'{what}: it lives'
+    else:
+        pytest.fail(f'{name}: {MOST} mutations and no end')
+    if n > 1:
+        _, fired, _ = try_once(stage, operation, f'{n - 1}:killafter')
+        assert fired
+        check_after(stage, old, new, f'{name}, killed after mutation {n - 1}')
