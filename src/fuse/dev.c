@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The transport over /dev/fuse: threads that read a message, handle it and
+ * read the next.
+ *
+ * A thread that takes a message while no other waits for one first starts
+ * another, so a request that blocks never delays the next; a thread that
+ * finds enough others waiting ends.  Hence there is always one that waits or
+ * is about to.  Each thread reads from a clone of the device, which has a
+ * queue of its own for requests at work; a reply must take the way the
+ * request came, so a request keeps its clone open.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "fuse/decode.h"
+#include "fuse/transport.h"
+
+#define DEV_THREADS_DEFAULT 64
+#define DEV_STACK_SIZE (512U * 1024)
+/* Interrupts a thread's read(2) and does nothing else. */
+#define DEV_KICK_SIGNAL SIGUSR2
+#define DEV_KICK_INTERVAL_MS 10
+
+/* One open file of the device; closed with the last request that came through it. */
+struct dev_channel {
+	atomic_uint refs;
+	int fd;
+};
+
+/* A request and its memory: the message (or only its head), and behind that the scratch. */
+struct dev_request {
+	struct fuse_request base;
+	struct dev_channel *channel;
+	/* One for the thread that dispatches it, one for the answer that is due. */
+	atomic_uint refs;
+	char *memory; /* TRANSPORT_HEADER_MAX + TRANSPORT_PAYLOAD_MAX */
+};
+
+struct dev {
+	struct fuse_transport base;
+	struct dev_channel *channel; /* the mount's own */
+	unsigned int max_threads, max_idle;
+	void (*ended)(void *context, int error);
+	void *context;
+
+	atomic_uint waiting; /* threads in read(2), or on the way there */
+	atomic_bool stopping, cannot_clone;
+	struct lock_mutex lock; /* LOCK_RANK_LEAF; guards the rest */
+	pthread_cond_t thread_ended;
+	struct list workers;
+	unsigned int threads;
+	bool has_ended;
+};
+
+/* One thread; on its stack. */
+struct dev_worker {
+	struct list link;
+	struct dev *dev;
+	pthread_t thread;
+	struct dev_channel *channel;
+	struct dev_request *request;
+	atomic_bool must_trim;
+};
+
+static struct dev_channel *dev_channel_new(int fd)
+{
+	struct dev_channel *channel = malloc(sizeof(*channel));
+
+	if (!channel)
+		return NULL;
+	atomic_init(&channel->refs, 1);
+	channel->fd = fd;
+	return channel;
+}
+
+static struct dev_channel *dev_channel_ref(struct dev_channel *channel)
+{
+	atomic_fetch_add_explicit(&channel->refs, 1, memory_order_relaxed);
+	return channel;
+}
+
+static void dev_channel_unref(struct dev_channel *channel)
+{
+	if (atomic_fetch_sub_explicit(&channel->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	close(channel->fd);
+	free(channel);
+}
+
+/* A channel of its own, or the common one where cloning is not possible (an ordinary user got
+ * the device from fusermount3 and may not open it). */
+static struct dev_channel *dev_channel_clone(struct dev *dev)
+{
+	uint32_t parent = (uint32_t)dev->channel->fd;
+	struct dev_channel *channel;
+	_cleanup_close_ int fd = -1;
+
+	if (atomic_load(&dev->cannot_clone))
+		return dev_channel_ref(dev->channel);
+	fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	if (fd < 0 || ioctl(fd, FUSE_DEV_IOC_CLONE, &parent) < 0) {
+		log_debug("cannot clone the device: %s", strerror(errno));
+		atomic_store(&dev->cannot_clone, errno == EACCES || errno == EPERM ||
+							 errno == ENOENT || errno == ENOTTY);
+		return dev_channel_ref(dev->channel);
+	}
+	channel = dev_channel_new(fd);
+	if (!channel)
+		return dev_channel_ref(dev->channel);
+	fd_take(&fd);
+	return channel;
+}
+
+static struct dev_request *dev_request_free(struct dev_request *request)
+{
+	if (!request)
+		return NULL;
+	munmap(request->memory, TRANSPORT_HEADER_MAX + TRANSPORT_PAYLOAD_MAX);
+	free(request);
+	return NULL;
+}
+
+static struct dev_request *dev_request_new(struct dev *dev)
+{
+	struct dev_request *request = calloc(1, sizeof(*request));
+
+	if (!request)
+		return NULL;
+	/* Not from malloc: only the pages that messages really touch shall count. */
+	request->memory = mmap(NULL, TRANSPORT_HEADER_MAX + TRANSPORT_PAYLOAD_MAX,
+			       PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+			       -1, 0);
+	if (request->memory == MAP_FAILED) {
+		free(request);
+		return NULL;
+	}
+	request->base.transport = &dev->base;
+	return request;
+}
+
+/* True if the caller held the last of both references: the request is its own now. */
+static bool dev_request_put(struct dev_request *request)
+{
+	return atomic_fetch_sub_explicit(&request->refs, 1, memory_order_acq_rel) == 1;
+}
+
+static void dev_request_trim(struct dev_request *request)
+{
+	madvise(request->memory + TRANSPORT_HEADER_MAX, TRANSPORT_PAYLOAD_MAX, MADV_DONTNEED);
+}
+
+/* No need for another thread to wait meanwhile. */
+static bool dev_request_is_brief(const struct dev_request *request)
+{
+	struct fuse_in_header header;
+
+	return decode_header(request->base.message, request->base.message_size, &header) == 0 &&
+	       decode_is_brief(header.opcode);
+}
+
+static void dev_sleep_ms(unsigned int ms)
+{
+	struct timespec time = { .tv_nsec = (long)ms * 1000000 };
+
+	nanosleep(&time, NULL);
+}
+
+/* ---- one thread ---- */
+
+/* Says once how the connection ended, and lets the other threads find out themselves. */
+static void dev_end(struct dev *dev, int error)
+{
+	bool is_first;
+
+	lock_mutex_lock(&dev->lock);
+	is_first = !dev->has_ended;
+	dev->has_ended = true;
+	lock_mutex_unlock(&dev->lock);
+	if (is_first && dev->ended)
+		dev->ended(dev->context, error);
+}
+
+/* The next message into the worker's request. False: this thread shall end. */
+static bool dev_worker_read(struct dev_worker *worker)
+{
+	struct dev *dev = worker->dev;
+	struct dev_request *request = worker->request;
+	ssize_t size;
+
+	for (;;) {
+		if (atomic_load(&dev->stopping))
+			return false;
+		if (atomic_exchange(&worker->must_trim, false))
+			dev_request_trim(request);
+		size = read(worker->channel->fd, request->memory,
+			    TRANSPORT_HEADER_MAX + TRANSPORT_PAYLOAD_MAX);
+		if (size > 0)
+			break;
+		/* ENOENT: the caller was killed before the message was taken. */
+		if (size < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT))
+			continue;
+		if (size == 0 || errno == ENODEV) {
+			dev_end(dev, 0);
+		} else {
+			if (errno != ECONNABORTED)
+				log_error("reading from /dev/fuse: %s", strerror(errno));
+			dev_end(dev, -errno);
+		}
+		return false;
+	}
+	request->base.message = request->memory;
+	request->base.message_size = (size_t)size;
+	if ((size_t)size <= TRANSPORT_HEADER_MAX) {
+		request->base.scratch = request->memory + TRANSPORT_HEADER_MAX;
+		request->base.scratch_size = TRANSPORT_PAYLOAD_MAX;
+	} else {
+		request->base.scratch = NULL;
+		request->base.scratch_size = 0;
+	}
+	return true;
+}
+
+/* A request for the next message. Waits for memory if it must: a thread that ended for the
+ * lack of it could be the last. */
+static void dev_worker_ready(struct dev_worker *worker)
+{
+	while (!worker->request) {
+		worker->request = dev_request_new(worker->dev);
+		if (worker->request)
+			break;
+		log_warning_limited("no memory for a request; waiting");
+		dev_sleep_ms(DEV_KICK_INTERVAL_MS);
+	}
+}
+
+static void dev_worker_handle(struct dev_worker *worker)
+{
+	struct dev_request *request = worker->request;
+
+	request->channel = dev_channel_ref(worker->channel);
+	atomic_store_explicit(&request->refs, 2, memory_order_relaxed);
+	session_receive(worker->dev->base.session, &request->base);
+	/* Either it is answered, and ours again, or a handler keeps it. */
+	if (!dev_request_put(request))
+		worker->request = NULL;
+}
+
+static int dev_spawn(struct dev *dev);
+
+static void dev_worker_run(struct dev_worker *worker)
+{
+	struct dev *dev = worker->dev;
+
+	/* The first time dev_spawn() has counted this thread in. */
+	do {
+		bool go_on, was_last;
+
+		dev_worker_ready(worker);
+		go_on = dev_worker_read(worker);
+		was_last = atomic_fetch_sub(&dev->waiting, 1) == 1;
+		if (!go_on)
+			return;
+		if (was_last && !dev_request_is_brief(worker->request))
+			dev_spawn(dev);
+		dev_worker_handle(worker);
+	} while (atomic_fetch_add(&dev->waiting, 1) < dev->max_idle);
+	atomic_fetch_sub(&dev->waiting, 1);
+}
+
+static void *dev_worker_main(void *arg)
+{
+	struct dev *dev = arg;
+	struct dev_worker worker = {
+		.dev = dev,
+		.thread = pthread_self(),
+		.channel = dev_channel_clone(dev),
+	};
+
+	lock_mutex_lock(&dev->lock);
+	list_add_tail(&dev->workers, &worker.link);
+	lock_mutex_unlock(&dev->lock);
+	session_enter_thread(dev->base.session);
+	dev_worker_run(&worker);
+	dev_request_free(worker.request);
+	dev_channel_unref(worker.channel);
+
+	lock_mutex_lock(&dev->lock);
+	list_remove(&worker.link);
+	dev->threads--;
+	pthread_cond_broadcast(&dev->thread_ended);
+	lock_mutex_unlock(&dev->lock);
+	return NULL;
+}
+
+/* Takes no signals but the kick: the others are the main thread's. */
+static int dev_create_thread(struct dev *dev)
+{
+	sigset_t mask, old;
+	pthread_attr_t attr;
+	pthread_t thread;
+	int r;
+
+	sigfillset(&mask);
+	sigdelset(&mask, DEV_KICK_SIGNAL);
+	r = -pthread_attr_init(&attr);
+	if (r < 0)
+		return r;
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attr, MAX(DEV_STACK_SIZE, (unsigned int)PTHREAD_STACK_MIN));
+	/* Inherited by the new thread. */
+	pthread_sigmask(SIG_SETMASK, &mask, &old);
+	r = -pthread_create(&thread, &attr, dev_worker_main, dev);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+	return r;
+}
+
+/* Starts one more thread unless there are enough. It counts as waiting from now on, so that
+ * nobody starts another for the same reason. */
+static int dev_spawn(struct dev *dev)
+{
+	bool may = false;
+	int r;
+
+	lock_mutex_lock(&dev->lock);
+	if (dev->threads < dev->max_threads && !dev->has_ended && !atomic_load(&dev->stopping)) {
+		dev->threads++;
+		may = true;
+	}
+	lock_mutex_unlock(&dev->lock);
+	if (!may)
+		return 0;
+	atomic_fetch_add(&dev->waiting, 1);
+	r = dev_create_thread(dev);
+	if (r == 0)
+		return 0;
+	log_warning_limited("cannot start another thread: %s", strerror(-r));
+	atomic_fetch_sub(&dev->waiting, 1);
+	lock_mutex_lock(&dev->lock);
+	dev->threads--;
+	pthread_cond_broadcast(&dev->thread_ended);
+	lock_mutex_unlock(&dev->lock);
+	return r;
+}
+
+/* ---- the transport ---- */
+
+static struct dev *dev_of(struct fuse_transport *transport)
+{
+	return container_of(transport, struct dev, base);
+}
+
+static int dev_write(int fd, const struct iovec *iov, int count)
+{
+	ssize_t size;
+
+retry:
+	size = writev(fd, iov, count);
+	if (size < 0 && errno == EINTR)
+		goto retry;
+	return size < 0 ? -errno : 0;
+}
+
+static int dev_reply(struct fuse_transport *transport, struct fuse_request *base,
+		     const struct iovec *iov, int count)
+{
+	struct dev_request *request = container_of(base, struct dev_request, base);
+
+	return dev_write(request->channel->fd, iov, count);
+}
+
+static void dev_release(struct fuse_transport *transport, struct fuse_request *base)
+{
+	struct dev_request *request = container_of(base, struct dev_request, base);
+
+	dev_channel_unref(request->channel);
+	request->channel = NULL;
+	if (dev_request_put(request))
+		dev_request_free(request);
+}
+
+static int dev_notify(struct fuse_transport *transport, const struct iovec *iov, int count)
+{
+	return dev_write(dev_of(transport)->channel->fd, iov, count);
+}
+
+static void dev_kick_handler(int number)
+{
+}
+
+static int dev_start(struct fuse_transport *transport)
+{
+	/* No SA_RESTART: read(2) shall return. */
+	struct sigaction action = { .sa_handler = dev_kick_handler };
+
+	sigaction(DEV_KICK_SIGNAL, &action, NULL);
+	return dev_spawn(dev_of(transport));
+}
+
+static void dev_kick_locked(struct dev *dev, bool must_trim)
+{
+	struct list *at;
+
+	list_for_each(at, &dev->workers) {
+		struct dev_worker *worker = list_entry(at, struct dev_worker, link);
+
+		if (must_trim)
+			atomic_store(&worker->must_trim, true);
+		pthread_kill(worker->thread, DEV_KICK_SIGNAL);
+	}
+}
+
+static void dev_stop(struct fuse_transport *transport)
+{
+	struct dev *dev = dev_of(transport);
+
+	atomic_store(&dev->stopping, true);
+	lock_mutex_lock(&dev->lock);
+	/* Again and again: a kick right before a thread's read(2) is lost on it. */
+	while (dev->threads > 0) {
+		dev_kick_locked(dev, false);
+		lock_cond_wait_ms(&dev->thread_ended, &dev->lock, DEV_KICK_INTERVAL_MS);
+	}
+	lock_mutex_unlock(&dev->lock);
+}
+
+static void dev_trim(struct fuse_transport *transport)
+{
+	struct dev *dev = dev_of(transport);
+
+	lock_mutex_lock(&dev->lock);
+	dev_kick_locked(dev, true);
+	lock_mutex_unlock(&dev->lock);
+}
+
+static struct fuse_transport *dev_free(struct fuse_transport *transport)
+{
+	struct dev *dev = dev_of(transport);
+
+	assert(dev->threads == 0);
+	dev_channel_unref(dev->channel);
+	pthread_cond_destroy(&dev->thread_ended);
+	lock_mutex_deinit(&dev->lock);
+	free(dev);
+	return NULL;
+}
+
+static const struct fuse_transport_ops dev_ops = {
+	.start = dev_start,
+	.stop = dev_stop,
+	.reply = dev_reply,
+	.release = dev_release,
+	.notify = dev_notify,
+	.trim = dev_trim,
+	.free = dev_free,
+};
+
+static unsigned int dev_default_idle(void)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return cpus > 0 ? 2 * (unsigned int)cpus : 2;
+}
+
+int fuse_dev_new(struct fuse_session *session, const struct fuse_dev_config *config,
+		 struct fuse_transport **transportp)
+{
+	_cleanup_close_ int fd = config->fd;
+	_cleanup_free_ struct dev *dev = calloc(1, sizeof(*dev));
+
+	if (!dev)
+		return -ENOMEM;
+	dev->channel = dev_channel_new(fd);
+	if (!dev->channel)
+		return -ENOMEM;
+	fd_take(&fd);
+	dev->base.ops = &dev_ops;
+	dev->base.session = session;
+	dev->max_threads = config->max_threads ? config->max_threads : DEV_THREADS_DEFAULT;
+	dev->max_idle = config->max_idle ? config->max_idle : dev_default_idle();
+	dev->ended = config->ended;
+	dev->context = config->context;
+	lock_mutex_init(&dev->lock, LOCK_RANK_LEAF);
+	pthread_cond_init(&dev->thread_ended, NULL);
+	list_init(&dev->workers);
+	*transportp = &ptr_take(dev)->base;
+	return 0;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* Messages to the kernel that nobody asked for: unique 0, the code in `error`. */
+#include <errno.h>
+#include <string.h>
+
+#include "fuse/transport.h"
+
+static int notify_send(struct fuse_transport *transport, enum fuse_notify_code code,
+		       const void *data, size_t size, const char *name)
+{
+	/* The kernel wants the NUL as well, but does not count it in namelen. */
+	size_t name_size = name ? strlen(name) + 1 : 0;
+	struct fuse_out_header header = {
+		.len = (uint32_t)(sizeof(header) + size + name_size),
+		.error = code,
+	};
+	struct iovec iov[3] = {
+		{ &header, sizeof(header) },
+		{ (void *)data, size },
+		{ (void *)name, name_size },
+	};
+
+	return transport->ops->notify(transport, iov, name ? 3 : 2);
+}
+
+int fuse_notify_entry(struct fuse_transport *transport, uint64_t parent, const char *name)
+{
+	struct fuse_notify_inval_entry_out out = {
+		.parent = parent,
+		.namelen = (uint32_t)strlen(name),
+	};
+
+	return notify_send(transport, FUSE_NOTIFY_INVAL_ENTRY, &out, sizeof(out), name);
+}
+
+int fuse_notify_inode(struct fuse_transport *transport, uint64_t node, int64_t offset,
+		      int64_t length)
+{
+	struct fuse_notify_inval_inode_out out = { .ino = node, .off = offset, .len = length };
+
+	return notify_send(transport, FUSE_NOTIFY_INVAL_INODE, &out, sizeof(out), NULL);
+}
+
+int fuse_notify_delete(struct fuse_transport *transport, uint64_t parent, uint64_t child,
+		       const char *name)
+{
+	struct fuse_notify_delete_out out = {
+		.parent = parent,
+		.child = child,
+		.namelen = (uint32_t)strlen(name),
+	};
+
+	return notify_send(transport, FUSE_NOTIFY_DELETE, &out, sizeof(out), name);
+}

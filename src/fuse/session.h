@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* Within src/fuse: what a session is made of. */
+#ifndef VENEER_FUSE_SESSION_H
+#define VENEER_FUSE_SESSION_H
+
+#include "fuse/fuse.h"
+#include "fuse/inflight.h"
+
+enum session_state {
+	SESSION_NEW, /* INIT has not been answered */
+	SESSION_LIVE,
+	SESSION_DESTROYED, /* the kernel said it is the end */
+};
+
+struct fuse_session {
+	struct fuse_session_config config;
+	_Atomic int state; /* enum session_state */
+	/* Set before SESSION_LIVE is, constant afterwards. */
+	_Atomic uint32_t minor; /* the older of both sides */
+	_Atomic uint64_t flags; /* negotiated INIT flags */
+	struct inflight inflight;
+};
+
+/*
+ * The answer to INIT: what this program wants of what the kernel offers. Sets minor and flags.
+ * Returns 0, or -EPROTO if the kernel's protocol is too old.
+ */
+int init_negotiate(struct fuse_session *session, const struct fuse_init_in *in,
+		   struct abi_init_out *out);
+
+#endif
