@@ -226,20 +226,15 @@ int ldir_open(struct fdcache *fds, struct ldir *ldir)
 	return r;
 }
 
-int ldir_move(struct fdcache *fds, struct ldir *ldir, struct ldir *parent, const char *name)
+void ldir_move(struct fdcache *fds, struct ldir *ldir, struct ldir *parent, struct name *name)
 {
-	struct name *new_name = name_new(name, strlen(name));
-
-	if (!new_name)
-		return -ENOMEM;
 	lock_mutex_lock(&ldir->layer->places);
 	struct ldir *old_parent = ldir->parent;
 	struct name *old_name = ldir->name;
 
 	ldir->parent = ldir_ref(parent);
-	ldir->name = new_name;
+	ldir->name = name;
 	lock_mutex_unlock(&ldir->layer->places);
 	ldir_unref(fds, old_parent);
 	name_unref(old_name);
-	return 0;
 }

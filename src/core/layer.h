@@ -65,7 +65,7 @@ int ldir_stat(struct fdcache *fds, struct ldir *ldir, struct statx *st);
 /* A descriptor for reading the directory's entries, the caller's. */
 int ldir_open(struct fdcache *fds, struct ldir *ldir);
 
-/* The directory is now @name in @parent (it was renamed on disk). 0 or -ENOMEM, then unchanged. */
-int ldir_move(struct fdcache *fds, struct ldir *ldir, struct ldir *parent, const char *name);
+/* The directory is now @name in @parent (it was renamed on disk); consumes the name's reference. */
+void ldir_move(struct fdcache *fds, struct ldir *ldir, struct ldir *parent, struct name *name);
 
 #endif

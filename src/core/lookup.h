@@ -10,12 +10,22 @@
 
 /*
  * The node @name in @parent leads to, with a reference, or NULL if the name does not exist.
- * @st (may be NULL) gets its attributes as core_getattr() gives them.  The directory's lock is
- * held, for reading or writing.  -EPERM: a redirect or metacopy that may not be followed;
- * -EIO: metacopy without data; -ELOOP: the root of another layer.
+ * @st (may be NULL) gets the real attributes of its topmost object, if they were read on the way
+ * (else stx_mask is 0).  The directory's lock is held, for reading or writing.
+ * -EPERM: a redirect or metacopy that may not be followed; -EIO: metacopy without data;
+ * -ELOOP: the root of another layer; -ENAMETOOLONG.
  */
 int lookup_name(struct core *core, struct node *parent, const char *name, struct node **nodep,
 		struct statx *st);
+/* The same with the attributes the union shows in @st; takes and releases the directory's lock. */
+int lookup_entry(struct core *core, struct node *parent, const char *name, struct node **nodep,
+		 struct statx *st);
+
+/* True if the upper directory of @dir has the impure attribute: it holds objects whose inode
+ * number comes from a lower. Read once. */
+bool lookup_is_impure(struct core *core, struct node *dir);
+/* True if (@dev, @ino) is the root of a layer or the work directory. */
+bool lookup_is_trap(const struct core *core, const struct statx *st);
 
 /*
  * True (1) if some lower of @parent has @name, so that it must be hidden by a whiteout once the

@@ -58,7 +58,9 @@ struct node_dir {
 	unsigned int lower_count;
 	bool opaque; /* the upper one has the opaque attribute; guarded by lock */
 	bool dead; /* removed; guarded by lock */
-	_Atomic bool impure; /* the upper one is known to have the impure attribute */
+	_Atomic bool impure_known, impure; /* lookup_is_impure() */
+	bool pinned; /* removed: the descriptor of upper stays pinned, nothing else leads to it */
+	char *redirect; /* of the upper one; owned, or NULL; node lock */
 	_Atomic uint64_t version; /* grows with every change of its names */
 	_Atomic int64_t subdirs; /* how many subdirectories, -1: not counted yet */
 	struct listing *listing; /* counted; the last merged listing, or NULL; node lock */
@@ -68,7 +70,8 @@ struct node_dir {
 struct datafd {
 	_Atomic uint32_t refs;
 	struct fdslot slot;
-	bool is_upper, is_writable;
+	bool is_upper, is_writable; /* constant */
+	bool is_kept; /* its descriptor is never closed before it; constant */
 };
 
 /* What a non-directory has while it is open, orphaned or being copied up. */
@@ -77,6 +80,9 @@ struct node_file {
 	unsigned int opens; /* node lock */
 	int orphan_fd; /* O_PATH, of an orphan in the upper; or -1. Constant once set */
 	struct name *orphan_name; /* or its name in the work directory. Constant once set */
+	/* While NODE_METACOPY: where the data lies. data_dir is counted; NULL: it is missing. */
+	struct ldir *data_dir;
+	struct name *data_name;
 };
 
 struct node {
@@ -93,8 +99,8 @@ struct node {
 		struct node_dir *dir; /* owned */
 		struct node_file *file; /* owned; NULL until needed, set once; node lock */
 	};
-	/* Non-directories: where the lower part lies (metadata and data until copy-up, then
-	 * data while NODE_METACOPY). lower_dir is counted; NULL: there is none. */
+	/* Non-directories: where the topmost lower part lies. lower_dir is counted; NULL: there
+	 * is none. */
 	struct ldir *lower_dir;
 	struct name *lower_name; /* NULL: the first link's; else counted. Set with the last unlink */
 };
@@ -167,13 +173,21 @@ struct node *node_find_name(struct core *core, struct node *parent, const char *
  */
 struct node *node_add_name(struct core *core, struct node *node, struct node *parent,
 			   const char *name);
+/* The same in two steps, so that the second one cannot fail. NULL: out of memory. */
+struct link *node_new_link(struct node *node, struct node *parent, const char *name);
+/* Consumes @link; its name must not be known. */
+void node_insert_link(struct core *core, struct link *link);
+void node_free_link(struct core *core, struct link *link);
 /* Takes the name away, if known. The directory's lock is held for writing. */
 void node_remove_name(struct core *core, struct node *node, struct node *parent, const char *name);
 
 /* Finds a non-directory with several names by its upper inode number; with a reference. */
 struct node *node_find_identity(struct core *core, uint64_t upper_ino);
-/* From now on it can be found so. -ENOMEM is not told: it only costs an identity. */
-void node_add_identity(struct core *core, struct node *node);
+/*
+ * From now on it can be found so. Returns @node, or the one that was there first, with a
+ * reference. Being out of memory is not told: it only costs an identity.
+ */
+struct node *node_add_identity(struct core *core, struct node *node);
 
 /* A directory's parent by name, with a reference; NULL for the root or a removed directory. */
 struct node *node_get_parent(struct core *core, struct node *node);

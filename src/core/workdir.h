@@ -35,6 +35,13 @@ struct workdir {
 int workdir_init(struct core *core, int basefd, int upperfd, const char *path, struct strbuf *why);
 /* Removes what is left; releases the lock. */
 void workdir_deinit(struct core *core);
+/*
+ * Puts a whiteout at @name in @dirfd: a hard link of the shared one where the file system has
+ * them. -EEXIST: the name is taken.
+ */
+int workdir_make_whiteout(struct core *core, int dirfd, const char *name);
+/* Removes an object in the work directory, a directory with all that it holds. */
+int workdir_discard(struct core *core, const char *temp);
 /* A name that is not in use in the work directory. */
 void workdir_temp_name(struct core *core, char name[WORKDIR_TEMP_MAX]);
 

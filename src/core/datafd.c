@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/* The data file of a node. */
+#include "core/datafd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "core/place.h"
+#include "core/upper.h"
+#include "sys/file.h"
+
+struct datafd *datafd_new(struct core *core, int fd, bool is_upper, bool is_writable)
+{
+	struct datafd *data = malloc(sizeof(*data));
+
+	if (!data) {
+		close(fd);
+		return NULL;
+	}
+	atomic_init(&data->refs, 1);
+	data->is_upper = is_upper;
+	data->is_writable = is_writable;
+	fdslot_init(&data->slot);
+	fdslot_install(&core->fds, &data->slot, fd);
+	/*
+	 * Without CAP_DAC_OVERRIDE a file may refuse to be opened again (mode 0444, say): then
+	 * the descriptor is kept as long as the data file is in use.
+	 */
+	data->is_kept = !core->can_override;
+	if (!data->is_kept)
+		fdslot_unpin(&data->slot);
+	return data;
+}
+
+void datafd_unref(struct core *core, struct datafd *data)
+{
+	if (atomic_fetch_sub_explicit(&data->refs, 1, memory_order_acq_rel) > 1)
+		return;
+	if (data->is_kept)
+		fdslot_unpin(&data->slot);
+	fdslot_close(&core->fds, &data->slot);
+	free(data);
+}
+
+static bool node_data_is_upper(const struct node *node)
+{
+	return node_has(node, NODE_UPPER) && !node_has(node, NODE_METACOPY);
+}
+
+/* The open data file if it fits, pinned and referenced. The node lock is held. */
+static int datafd_get_locked(struct node *node, bool write, struct datafd **datap)
+{
+	struct datafd *data = node->file ? node->file->data : NULL;
+
+	if (!data || data->is_upper != node_data_is_upper(node) || (write && !data->is_writable))
+		return -1;
+	int fd = fdslot_pin(&data->slot);
+
+	if (fd >= 0) {
+		atomic_fetch_add_explicit(&data->refs, 1, memory_order_relaxed);
+		*datap = data;
+	}
+	return fd;
+}
+
+/* Makes sure that what was opened is the node's file and not what somebody put in its place. */
+static int datafd_check(const struct node *node, int fd, bool is_upper)
+{
+	struct statx st;
+	int r = sys_stat(fd, "", &st);
+
+	if (r < 0)
+		return r;
+	if (!S_ISREG(st.stx_mode) || (is_upper && st.stx_ino != node->upper_ino))
+		return -ESTALE;
+	return 0;
+}
+
+/* Opens the data file anew; @write must be possible. */
+static int datafd_open_file(struct core *core, struct node *node, bool write,
+			    struct datafd **datap)
+{
+	/* O_NONBLOCK: should a fifo stand in its place, opening it must not wait. */
+	const int flags = O_NONBLOCK | (core->noatime ? O_NOATIME : 0);
+	struct place place;
+	int r = place_hold(core, node, PLACE_DATA, &place);
+
+	if (r < 0)
+		return r;
+	bool is_upper = place.is_upper;
+	bool writable = is_upper && !core->read_only;
+	int fd = -EACCES;
+
+	if (writable)
+		fd = place_open(core, &place, O_RDWR | flags);
+	if (fd < 0 && !write) {
+		writable = false;
+		fd = place_open(core, &place, O_RDONLY | flags);
+	}
+	if (fd == -EPERM && core->noatime) /* O_NOATIME is for the owner only */
+		fd = place_open(core, &place, (writable ? O_RDWR : O_RDONLY) | O_NONBLOCK);
+	place_release(core, &place);
+	if (fd < 0)
+		return fd;
+	r = datafd_check(node, fd, is_upper);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	*datap = datafd_new(core, fd, is_upper, writable);
+	return *datap ? 0 : -ENOMEM;
+}
+
+int datafd_acquire(struct core *core, struct node *node, bool write, struct datafd **datap)
+{
+	struct node_file *file = node_get_file(core, node);
+
+	if (!file)
+		return -ENOMEM;
+	for (;;) {
+		node_lock(core, node);
+		int fd = datafd_get_locked(node, write, datap);
+
+		node_unlock(core, node);
+		if (fd >= 0)
+			return fd;
+		struct datafd *data, *old = NULL;
+		int r = datafd_open_file(core, node, write, &data);
+
+		if (r < 0)
+			return r;
+		node_lock(core, node);
+		if (data->is_upper == node_data_is_upper(node)) {
+			old = file->data;
+			file->data = data;
+		} else {
+			old = data; /* copied up meanwhile: once more */
+		}
+		node_unlock(core, node);
+		if (old)
+			datafd_unref(core, old);
+	}
+}
+
+void datafd_release(struct core *core, struct datafd *data)
+{
+	fdslot_unpin(&data->slot);
+	datafd_unref(core, data);
+}
+
+int datafd_open(struct core *core, struct node *node, bool write)
+{
+	struct node_file *file = node_get_file(core, node);
+
+	if (!file)
+		return -ENOMEM;
+	if (!core->can_override) {
+		/* What cannot be opened is told now, and what can is kept open. */
+		struct datafd *data;
+		int fd = datafd_acquire(core, node, write && node_data_is_upper(node), &data);
+
+		if (fd < 0)
+			return fd;
+		datafd_release(core, data);
+	}
+	node_lock(core, node);
+	file->opens++;
+	node_unlock(core, node);
+	return 0;
+}
+
+void datafd_close(struct core *core, struct node *node)
+{
+	struct datafd *data = NULL;
+
+	node_lock(core, node);
+	if (node->file && node->file->opens > 0 && --node->file->opens == 0)
+		data = ptr_take(node->file->data);
+	node_unlock(core, node);
+	if (data)
+		datafd_unref(core, data);
+}
+
+void datafd_replace_locked(struct core *core, struct node *node, struct datafd *data,
+			   struct datafd **old)
+{
+	*old = node->file ? node->file->data : NULL;
+	if (node->file)
+		node->file->data = data;
+}
+
+int datafd_keep_orphan(struct core *core, struct node *node, int dirfd, const char *name)
+{
+	struct node_file *file = node_get_file(core, node);
+	char temp[WORKDIR_TEMP_MAX];
+
+	if (!file)
+		return -ENOMEM;
+	if (file->orphan_fd >= 0 || file->orphan_name)
+		return 0;
+	if (atomic_fetch_add(&core->orphans, 1) < core->orphan_max) {
+		int fd = sys_open(dirfd, name, O_PATH | O_NOFOLLOW, 0);
+
+		if (fd >= 0) {
+			file->orphan_fd = fd;
+			return 0;
+		}
+	}
+	atomic_fetch_sub(&core->orphans, 1);
+	workdir_temp_name(core, temp);
+	struct name *orphan = name_new(temp, strlen(temp));
+
+	if (!orphan)
+		return -ENOMEM;
+	int r = upper_link(dirfd, name, core->work.fd, temp);
+
+	if (r < 0)
+		name_unref(orphan);
+	else
+		file->orphan_name = orphan;
+	return r;
+}
+
+void datafd_discard_orphan(struct core *core, const struct name *name)
+{
+	int r = upper_unlink(core->work.fd, name->text);
+
+	if (r < 0 && r != -ENOENT)
+		log_warning_limited("an unlinked file stays in the work directory as %s", name->text);
+}

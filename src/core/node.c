@@ -1,0 +1,560 @@
+/* SPDX-License-Identifier: MIT */
+/* Nodes and the tables that find them. */
+#include "core/node.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/hash.h"
+#include "core/datafd.h"
+#include "core/internal.h"
+#include "core/listing.h"
+
+#define TABLE_SIZE_MIN 16
+
+/* ---- one node ---- */
+
+static struct node_dir *node_dir_new(void)
+{
+	struct node_dir *dir = calloc(1, sizeof(*dir));
+
+	if (!dir)
+		return NULL;
+	lock_rw_init(&dir->lock, LOCK_RANK_DIR);
+	atomic_init(&dir->subdirs, -1);
+	return dir;
+}
+
+static void node_dir_free(struct core *core, struct node_dir *dir)
+{
+	for (unsigned int i = 0; i < dir->lower_count; i++)
+		ldir_unref(&core->fds, dir->lowers[i]);
+	free(dir->lowers);
+	if (dir->pinned)
+		ldir_unpin(dir->upper);
+	ldir_unref(&core->fds, dir->upper);
+	free(dir->redirect);
+	if (dir->listing)
+		listing_unref(dir->listing);
+	lock_rw_deinit(&dir->lock);
+	free(dir);
+}
+
+static void node_file_free(struct core *core, struct node_file *file)
+{
+	if (!file)
+		return;
+	if (file->data)
+		datafd_unref(core, file->data);
+	if (file->orphan_fd >= 0) {
+		close(file->orphan_fd);
+		atomic_fetch_sub(&core->orphans, 1);
+	}
+	if (file->orphan_name)
+		datafd_discard_orphan(core, file->orphan_name);
+	name_unref(file->orphan_name);
+	ldir_unref(&core->fds, file->data_dir);
+	name_unref(file->data_name);
+	free(file);
+}
+
+struct node *node_new(struct core *core, mode_t type, uint64_t ino)
+{
+	struct node *node = calloc(1, sizeof(*node));
+
+	if (!node)
+		return NULL;
+	atomic_init(&node->refs, 1);
+	node->type = type & S_IFMT;
+	node->ino = ino;
+	if (S_ISDIR(type)) {
+		node->dir = node_dir_new();
+		if (!node->dir) {
+			free(node);
+			return NULL;
+		}
+	}
+	if (idtable_add(core->nodes.ids, node, &node->id) < 0) {
+		if (S_ISDIR(type))
+			node_dir_free(core, node->dir);
+		free(node);
+		return NULL;
+	}
+	return node;
+}
+
+/* Takes a reference unless the last one is already gone. */
+static bool node_hold(void *object)
+{
+	struct node *node = object;
+	uint32_t refs = atomic_load_explicit(&node->refs, memory_order_relaxed);
+
+	while (refs > 0) {
+		if (atomic_compare_exchange_weak_explicit(&node->refs, &refs, refs + 1,
+							  memory_order_acquire,
+							  memory_order_relaxed))
+			return true;
+	}
+	return false;
+}
+
+struct node *node_find(struct core *core, uint64_t id)
+{
+	return idtable_find(core->nodes.ids, id, node_hold);
+}
+
+struct node *node_ref(struct node *node)
+{
+	atomic_fetch_add_explicit(&node->refs, 1, memory_order_relaxed);
+	return node;
+}
+
+static struct node_stripe *node_stripe(struct core *core, const struct node *node)
+{
+	return &core->nodes.nodes[(node->id ^ node->id >> 32) % NODE_STRIPES];
+}
+
+void node_lock(struct core *core, struct node *node)
+{
+	lock_mutex_lock(&node_stripe(core, node)->lock);
+}
+
+void node_unlock(struct core *core, struct node *node)
+{
+	lock_mutex_unlock(&node_stripe(core, node)->lock);
+}
+
+void node_wait(struct core *core, struct node *node, unsigned int ms)
+{
+	struct node_stripe *stripe = node_stripe(core, node);
+
+	lock_cond_wait_ms(&stripe->copied, &stripe->lock, ms);
+}
+
+void node_wake(struct core *core, struct node *node)
+{
+	pthread_cond_broadcast(&node_stripe(core, node)->copied);
+}
+
+bool node_has(const struct node *node, uint32_t flags)
+{
+	return (atomic_load_explicit(&node->flags, memory_order_acquire) & flags) == flags;
+}
+
+void node_set(struct node *node, uint32_t flags)
+{
+	atomic_fetch_or_explicit(&node->flags, flags, memory_order_release);
+}
+
+void node_clear(struct node *node, uint32_t flags)
+{
+	atomic_fetch_and_explicit(&node->flags, ~flags, memory_order_release);
+}
+
+bool node_is_merged(const struct node *node)
+{
+	return node->dir->lower_count + (node_has(node, NODE_UPPER) ? 1 : 0) > 1;
+}
+
+struct node_file *node_get_file(struct core *core, struct node *node)
+{
+	node_lock(core, node);
+	if (!node->file) {
+		node->file = calloc(1, sizeof(*node->file));
+		if (node->file)
+			node->file->orphan_fd = -1;
+	}
+	struct node_file *file = node->file;
+
+	node_unlock(core, node);
+	return file;
+}
+
+void node_lookup_add(struct core *core, struct node *node)
+{
+	node_lock(core, node);
+	if (node->lookups++ == 0)
+		node_ref(node);
+	node_unlock(core, node);
+}
+
+void node_forget(struct core *core, struct node *node, uint64_t count)
+{
+	node_lock(core, node);
+	bool had = node->lookups > 0;
+
+	node->lookups -= count < node->lookups ? count : node->lookups;
+	bool gone = had && node->lookups == 0;
+
+	node_unlock(core, node);
+	if (gone)
+		node_unref(core, node);
+}
+
+/* ---- names ---- */
+
+static uint64_t name_hash(const struct node *parent, const char *name, size_t length)
+{
+	return hash_bytes(name, length, parent->id);
+}
+
+static struct name_stripe *name_stripe(struct core *core, uint64_t hash)
+{
+	return &core->nodes.names[hash % NODE_STRIPES];
+}
+
+static struct link **name_bucket(struct name_stripe *stripe, uint64_t hash)
+{
+	return &stripe->buckets[hash / NODE_STRIPES & (stripe->size - 1)];
+}
+
+/* Makes the table of a stripe @size buckets long; keeps the old one when out of memory. */
+static void name_resize_locked(struct name_stripe *stripe, uint64_t size)
+{
+	struct name_stripe resized = { .size = size };
+
+	resized.buckets = calloc(size, sizeof(*resized.buckets));
+	if (!resized.buckets)
+		return;
+	for (uint64_t i = 0; i < stripe->size; i++) {
+		while (stripe->buckets[i]) {
+			struct link *link = stripe->buckets[i];
+			struct link **to = name_bucket(&resized, link->hash);
+
+			stripe->buckets[i] = link->hash_next;
+			link->hash_next = *to;
+			*to = link;
+		}
+	}
+	free(stripe->buckets);
+	stripe->buckets = resized.buckets;
+	stripe->size = size;
+}
+
+static struct node *name_find_locked(struct name_stripe *stripe, uint64_t hash,
+				     const struct node *parent, const char *name, size_t length)
+{
+	for (struct link *link = *name_bucket(stripe, hash); link; link = link->hash_next) {
+		if (link->hash == hash && link->parent == parent && link->length == length &&
+		    memcmp(link->name, name, length) == 0 && node_hold(link->node))
+			return link->node;
+	}
+	return NULL;
+}
+
+struct node *node_find_name(struct core *core, struct node *parent, const char *name)
+{
+	size_t length = strlen(name);
+	uint64_t hash = name_hash(parent, name, length);
+	struct name_stripe *stripe = name_stripe(core, hash);
+
+	lock_mutex_lock(&stripe->lock);
+	struct node *node = name_find_locked(stripe, hash, parent, name, length);
+
+	lock_mutex_unlock(&stripe->lock);
+	return node;
+}
+
+/* Cannot fail: every stripe has buckets from the start, and a longer chain is no error. */
+static void name_insert_locked(struct name_stripe *stripe, struct link *link)
+{
+	if (stripe->count >= stripe->size)
+		name_resize_locked(stripe, 2 * stripe->size);
+	struct link **bucket = name_bucket(stripe, link->hash);
+
+	link->hash_next = *bucket;
+	*bucket = link;
+	stripe->count++;
+	link->next = link->node->links;
+	link->node->links = link;
+}
+
+struct link *node_new_link(struct node *node, struct node *parent, const char *name)
+{
+	size_t length = strlen(name);
+	struct link *link = malloc(sizeof(*link) + length + 1);
+
+	if (!link)
+		return NULL;
+	*link = (struct link){
+		.node = node,
+		.hash = name_hash(parent, name, length),
+		.length = length,
+	};
+	memcpy(link->name, name, length + 1);
+	link->parent = node_ref(parent);
+	return link;
+}
+
+void node_free_link(struct core *core, struct link *link)
+{
+	if (!link)
+		return;
+	node_unref(core, link->parent);
+	free(link);
+}
+
+void node_insert_link(struct core *core, struct link *link)
+{
+	struct node *node = link->node;
+	struct name_stripe *stripe = name_stripe(core, link->hash);
+
+	node_lock(core, node);
+	lock_mutex_lock(&stripe->lock);
+	name_insert_locked(stripe, link);
+	lock_mutex_unlock(&stripe->lock);
+	node_clear(node, NODE_ORPHAN);
+	node_unlock(core, node);
+}
+
+struct node *node_add_name(struct core *core, struct node *node, struct node *parent,
+			   const char *name)
+{
+	struct link *link = node_new_link(node, parent, name);
+
+	if (!link)
+		return NULL;
+	struct name_stripe *stripe = name_stripe(core, link->hash);
+
+	node_lock(core, node);
+	lock_mutex_lock(&stripe->lock);
+	struct node *owner =
+		name_find_locked(stripe, link->hash, parent, link->name, link->length);
+
+	if (!owner)
+		name_insert_locked(stripe, link);
+	lock_mutex_unlock(&stripe->lock);
+	if (!owner)
+		node_clear(node, NODE_ORPHAN);
+	node_unlock(core, node);
+	if (!owner)
+		return node;
+	node_free_link(core, link);
+	if (owner == node)
+		node_unref(core, owner); /* the caller has a reference of its own */
+	return owner;
+}
+
+/* Takes the link out of the name table. */
+static void name_remove(struct core *core, struct link *link)
+{
+	struct name_stripe *stripe = name_stripe(core, link->hash);
+
+	lock_mutex_lock(&stripe->lock);
+	struct link **at = name_bucket(stripe, link->hash);
+
+	while (*at != link)
+		at = &(*at)->hash_next;
+	*at = link->hash_next;
+	stripe->count--;
+	if (stripe->size > TABLE_SIZE_MIN && stripe->count < stripe->size / 8)
+		name_resize_locked(stripe, stripe->size / 2);
+	lock_mutex_unlock(&stripe->lock);
+}
+
+void node_remove_name(struct core *core, struct node *node, struct node *parent, const char *name)
+{
+	struct link *found = NULL;
+
+	node_lock(core, node);
+	for (struct link **at = &node->links; *at; at = &(*at)->next) {
+		if ((*at)->parent == parent && strcmp((*at)->name, name) == 0) {
+			found = *at;
+			*at = found->next;
+			break;
+		}
+	}
+	if (found)
+		name_remove(core, found);
+	node_unlock(core, node);
+	node_free_link(core, found);
+}
+
+struct node *node_get_parent(struct core *core, struct node *node)
+{
+	node_lock(core, node);
+	struct node *parent = node->links ? node_ref(node->links->parent) : NULL;
+
+	node_unlock(core, node);
+	return parent;
+}
+
+/* ---- identity ---- */
+
+static struct node **identity_bucket(struct node_table *table, uint64_t ino)
+{
+	return &table->identities[hash_u64(ino, 0) & (table->identity_size - 1)];
+}
+
+static void identity_resize_locked(struct node_table *table, uint64_t size)
+{
+	struct node_table resized = { .identity_size = size };
+
+	resized.identities = calloc(size, sizeof(*resized.identities));
+	if (!resized.identities)
+		return;
+	for (uint64_t i = 0; i < table->identity_size; i++) {
+		while (table->identities[i]) {
+			struct node *node = table->identities[i];
+			struct node **to = identity_bucket(&resized, node->upper_ino);
+
+			table->identities[i] = node->identity_next;
+			node->identity_next = *to;
+			*to = node;
+		}
+	}
+	free(table->identities);
+	table->identities = resized.identities;
+	table->identity_size = size;
+}
+
+static struct node *identity_find_locked(struct node_table *table, uint64_t upper_ino)
+{
+	if (!table->identity_size)
+		return NULL;
+	struct node *node = *identity_bucket(table, upper_ino);
+
+	while (node && (node->upper_ino != upper_ino || !node_hold(node)))
+		node = node->identity_next;
+	return node;
+}
+
+struct node *node_find_identity(struct core *core, uint64_t upper_ino)
+{
+	lock_mutex_lock(&core->nodes.identity_lock);
+	struct node *node = identity_find_locked(&core->nodes, upper_ino);
+
+	lock_mutex_unlock(&core->nodes.identity_lock);
+	return node;
+}
+
+struct node *node_add_identity(struct core *core, struct node *node)
+{
+	struct node_table *table = &core->nodes;
+
+	lock_mutex_lock(&table->identity_lock);
+	struct node *first = identity_find_locked(table, node->upper_ino);
+
+	if (!first && table->identity_count >= table->identity_size)
+		identity_resize_locked(table, table->identity_size ? 2 * table->identity_size :
+								     TABLE_SIZE_MIN);
+	if (!first && table->identity_size) {
+		struct node **bucket = identity_bucket(table, node->upper_ino);
+
+		node->identity_next = *bucket;
+		*bucket = node;
+		table->identity_count++;
+		node_set(node, NODE_IN_IDENTITIES);
+	}
+	lock_mutex_unlock(&table->identity_lock);
+	if (first == node)
+		node_unref(core, first); /* it was in already: the caller has its own reference */
+	return first ? first : node;
+}
+
+static void identity_remove(struct core *core, struct node *node)
+{
+	struct node_table *table = &core->nodes;
+
+	lock_mutex_lock(&table->identity_lock);
+	if (node_has(node, NODE_IN_IDENTITIES)) {
+		struct node **at = identity_bucket(table, node->upper_ino);
+
+		while (*at != node)
+			at = &(*at)->identity_next;
+		*at = node->identity_next;
+		table->identity_count--;
+		if (table->identity_size > TABLE_SIZE_MIN &&
+		    table->identity_count < table->identity_size / 8)
+			identity_resize_locked(table, table->identity_size / 2);
+		node_clear(node, NODE_IN_IDENTITIES);
+	}
+	lock_mutex_unlock(&table->identity_lock);
+}
+
+/* ---- the end of a node ---- */
+
+/* Frees a node nobody refers to; returns the parents of its names chained to @parents. */
+static void node_free(struct core *core, struct node *node, struct link **parents)
+{
+	if (node_has(node, NODE_IN_IDENTITIES))
+		identity_remove(core, node);
+	while (node->links) {
+		struct link *link = node->links;
+
+		node->links = link->next;
+		name_remove(core, link);
+		link->next = *parents;
+		*parents = link;
+	}
+	idtable_remove(core->nodes.ids, node->id);
+	if (node_is_dir(node))
+		node_dir_free(core, node->dir);
+	else
+		node_file_free(core, node->file);
+	ldir_unref(&core->fds, node->lower_dir);
+	name_unref(node->lower_name);
+	free(node);
+}
+
+struct node *node_unref(struct core *core, struct node *node)
+{
+	struct link *parents = NULL;
+
+	/* A node's end may be its parent's, and so on up: a loop, trees may be of any depth. */
+	while (node) {
+		if (atomic_fetch_sub_explicit(&node->refs, 1, memory_order_acq_rel) == 1)
+			node_free(core, node, &parents);
+		node = NULL;
+		if (parents) {
+			struct link *link = parents;
+
+			parents = link->next;
+			node = link->parent;
+			free(link);
+		}
+	}
+	return NULL;
+}
+
+/* ---- the tables ---- */
+
+int node_table_init(struct node_table *table)
+{
+	bool complete = true;
+
+	*table = (struct node_table){ 0 };
+	table->ids = idtable_new();
+	if (!table->ids)
+		return -ENOMEM;
+	for (int i = 0; i < NODE_STRIPES; i++) {
+		lock_mutex_init(&table->nodes[i].lock, LOCK_RANK_NODE);
+		pthread_cond_init(&table->nodes[i].copied, NULL);
+		lock_mutex_init(&table->names[i].lock, LOCK_RANK_TABLE);
+		name_resize_locked(&table->names[i], TABLE_SIZE_MIN);
+		complete &= table->names[i].size > 0;
+	}
+	lock_mutex_init(&table->identity_lock, LOCK_RANK_TABLE);
+	if (!complete)
+		node_table_deinit(table);
+	return complete ? 0 : -ENOMEM;
+}
+
+void node_table_deinit(struct node_table *table)
+{
+	assert(table->identity_count == 0);
+	free(table->identities);
+	lock_mutex_deinit(&table->identity_lock);
+	for (int i = 0; i < NODE_STRIPES; i++) {
+		assert(table->names[i].count == 0);
+		free(table->names[i].buckets);
+		lock_mutex_deinit(&table->names[i].lock);
+		pthread_cond_destroy(&table->nodes[i].copied);
+		lock_mutex_deinit(&table->nodes[i].lock);
+	}
+	table->ids = idtable_free(table->ids);
+}
