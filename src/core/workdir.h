@@ -12,8 +12,7 @@
 
 #include "base/lock.h"
 #include "base/strbuf.h"
-
-struct core;
+#include "core/core.h"
 
 #define WORKDIR_TEMP_MAX 24 /* "#" and a hexadecimal number */
 
@@ -21,19 +20,21 @@ struct workdir {
 	int fd; /* workdir/work, O_PATH; -1 if there is none */
 	int base_fd, upper_fd; /* workdir and upperdir, held by flock(2) */
 	_Atomic uint64_t counter; /* of temporary names */
-	struct lock_mutex whiteout_lock; /* LOCK_RANK_LEAF: guards has_whiteout */
+	struct lock_mutex whiteout_lock; /* LOCK_RANK_LEAF: guards has_whiteout and whiteout */
 	bool has_whiteout; /* `whiteout` exists: new ones are hard links of it */
-	bool can_link_whiteout; /* the file system has hard links for it */
+	_Atomic bool can_link_whiteout; /* the file system has hard links for it */
 	char whiteout[WORKDIR_TEMP_MAX];
 };
 
 /*
  * Takes the lock, checks for features it does not know, empties and makes `work`, probes what
- * the file system can do. @basefd and @upperfd are O_PATH descriptors of workdir= and upperdir=.
- * Returns 0 or -errno with a sentence in @why.
+ * the file system can do, and settles core->ns if @xattrs leaves it open. @basefd and @upperfd
+ * are O_PATH descriptors of workdir= and upperdir=, @path is workdir=.  Of a read-only union only
+ * the lock is taken.  Returns 0 or -errno with a sentence in @why; workdir_deinit() either way.
  */
-int workdir_init(struct core *core, int basefd, int upperfd, const char *path, struct strbuf *why);
-/* Removes what is left; releases the lock. */
+int workdir_init(struct core *core, enum core_xattrs xattrs, int basefd, int upperfd,
+		 const char *path, struct strbuf *why);
+/* Removes what is left, but not what marks a volatile layer; releases the lock. */
 void workdir_deinit(struct core *core);
 /*
  * Puts a whiteout at @name in @dirfd: a hard link of the shared one where the file system has
@@ -44,5 +45,10 @@ int workdir_make_whiteout(struct core *core, int dirfd, const char *name);
 int workdir_discard(struct core *core, const char *temp);
 /* A name that is not in use in the work directory. */
 void workdir_temp_name(struct core *core, char name[WORKDIR_TEMP_MAX]);
+/*
+ * Makes a whiteout: a hard link of the one in the work directory, where there are hard links.
+ * -EEXIST: the name is taken.
+ */
+int workdir_make_whiteout(struct core *core, int dirfd, const char *name);
 
 #endif

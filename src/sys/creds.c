@@ -40,6 +40,14 @@ bool sys_creds_has_cap(int cap)
 	return data[CAP_TO_INDEX(cap)].effective & CAP_TO_MASK(cap);
 }
 
+bool sys_creds_is_initial_userns(void)
+{
+	const ino_t initial = 0xeffffffd; /* PROC_USER_INIT_INO, the same since Linux 3.8 */
+	struct stat st;
+
+	return stat("/proc/self/ns/user", &st) == 0 && st.st_ino == initial;
+}
+
 int sys_creds_init(void)
 {
 	int bits = prctl(PR_GET_SECUREBITS);

@@ -21,6 +21,8 @@ int sys_creds_init_thread(void);
 
 /* True if the effective set of this thread holds the capability (CAP_*). */
 bool sys_creds_has_cap(int cap);
+/* True if capabilities count for the whole machine: the process is in the initial user namespace. */
+bool sys_creds_is_initial_userns(void);
 
 /* Acts with these ids and this umask from now on; only what differs is changed. */
 void sys_creds_act_as(uid_t uid, gid_t gid, mode_t umask);
