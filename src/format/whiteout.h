@@ -9,6 +9,7 @@
 #define VENEER_FORMAT_WHITEOUT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/stat.h>
 
 #define WHITEOUT_PREFIX ".wh."
