@@ -6,6 +6,7 @@ import os
 import pytest
 
 import oscalls
+from contenders import MountError
 from trees import Dir, File, Hard, Symlink, whiteout
 
 
@@ -150,11 +151,22 @@ def test_lower_links_show_one_inode(union):
     assert os.stat(u / "a").st_nlink == 3
 
 
-INDEX = ["index=on"]
+@pytest.fixture
+def indexed(union_factory):
+    """A union with index=on, which veneer refuses so far."""
+    def make(*lowers):
+        u = union_factory(*lowers, opts=["index=on"])
+        if u.pick(kernel=False, veneer=True):
+            with pytest.raises(MountError):
+                u.mount()
+            pytest.skip("veneer has no index yet: docs/deviations.md D-06")
+        return u.mount()
+    return make
 
 
-def test_index_keeps_lower_links_together(union):
-    u = union({"a": "x", "b": Hard("a")}, opts=INDEX)
+@pytest.mark.deviation("D-06")
+def test_index_keeps_lower_links_together(indexed):
+    u = indexed({"a": "x", "b": Hard("a")})
     before = u.ino("a")
     u.append("a", "y")
     assert u.read("b") == b"xy"
@@ -163,8 +175,9 @@ def test_index_keeps_lower_links_together(union):
     assert os.stat(u / "b").st_nlink == 2
 
 
-def test_index_keeps_lower_links_together_over_remount(union):
-    u = union({"a": "x", "b": Hard("a")}, opts=INDEX)
+@pytest.mark.deviation("D-06")
+def test_index_keeps_lower_links_together_over_remount(indexed):
+    u = indexed({"a": "x", "b": Hard("a")})
     u.append("a", "y")
     u.remount()
     assert u.read("b") == b"xy"
@@ -174,8 +187,9 @@ def test_index_keeps_lower_links_together_over_remount(union):
     assert os.stat(u / "a").st_nlink == 2
 
 
-def test_index_link_count_after_unlink(union):
-    u = union({"a": "x", "b": Hard("a"), "c": Hard("a")}, opts=INDEX)
+@pytest.mark.deviation("D-06")
+def test_index_link_count_after_unlink(indexed):
+    u = indexed({"a": "x", "b": Hard("a"), "c": Hard("a")})
     u.append("a", "y")
     os.unlink(u / "b")
     assert os.stat(u / "c").st_nlink == 2
@@ -184,23 +198,26 @@ def test_index_link_count_after_unlink(union):
     assert u.read("c") == b"xy"
 
 
-def test_index_link_count_after_unlink_of_a_lower_name(union):
-    u = union({"a": "x", "b": Hard("a")}, opts=INDEX)
+@pytest.mark.deviation("D-06")
+def test_index_link_count_after_unlink_of_a_lower_name(indexed):
+    u = indexed({"a": "x", "b": Hard("a")})
     os.unlink(u / "a")
     assert os.stat(u / "b").st_nlink == 1
     u.remount()
     assert os.stat(u / "b").st_nlink == 1
 
 
-def test_index_link_count_after_link(union):
-    u = union({"a": "x", "b": Hard("a")}, opts=INDEX)
+@pytest.mark.deviation("D-06")
+def test_index_link_count_after_link(indexed):
+    u = indexed({"a": "x", "b": Hard("a")})
     os.link(u / "a", u / "c")
     assert os.stat(u / "b").st_nlink == 3
     assert same_file(u, "a", "b", "c")
 
 
-def test_index_entry_goes_with_the_last_link(union):
-    u = union({"a": "x", "b": Hard("a")}, opts=INDEX)
+@pytest.mark.deviation("D-06")
+def test_index_entry_goes_with_the_last_link(indexed):
+    u = indexed({"a": "x", "b": Hard("a")})
     index = os.path.join(u.work, "index")
     u.append("a", "y")
     assert len(os.listdir(index)) == 1
@@ -209,8 +226,9 @@ def test_index_entry_goes_with_the_last_link(union):
     assert [name for name in os.listdir(index) if not name.startswith("#")] == []
 
 
-def test_index_rename_of_one_link(union):
-    u = union({"a": "x", "b": Hard("a")}, opts=INDEX)
+@pytest.mark.deviation("D-06")
+def test_index_rename_of_one_link(indexed):
+    u = indexed({"a": "x", "b": Hard("a")})
     os.rename(u / "a", u / "c")
     u.append("c", "y")
     assert u.read("b") == b"xy"
@@ -218,14 +236,16 @@ def test_index_rename_of_one_link(union):
     assert (u.ls(), same_file(u, "b", "c")) == (["b", "c"], True)
 
 
-def test_index_truncation_of_one_link(union):
-    u = union({"a": "content", "b": Hard("a")}, opts=INDEX)
+@pytest.mark.deviation("D-06")
+def test_index_truncation_of_one_link(indexed):
+    u = indexed({"a": "content", "b": Hard("a")})
     os.truncate(u / "a", 3)
     assert u.read("b") == b"con"
 
 
-def test_index_open_descriptor_of_the_other_name(union):
-    u = union({"a": "x", "b": Hard("a")}, opts=INDEX)
+@pytest.mark.deviation("D-06")
+def test_index_open_descriptor_of_the_other_name(indexed):
+    u = indexed({"a": "x", "b": Hard("a")})
     fd = os.open(u / "b", os.O_RDONLY)
     u.append("a", "y")
     assert os.pread(fd, 9, 0) == b"xy"
