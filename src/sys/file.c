@@ -146,6 +146,11 @@ int sys_reopen(int fd, int flags)
 	return (int)sys_retry(open(sys_fd_path(fd, path), flags));
 }
 
+int sys_dup(int fd)
+{
+	return (int)sys_retry(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
+
 int sys_mkdir(int dirfd, const char *name, mode_t mode)
 {
 	return (int)sys_retry(mkdirat(dirfd, name, mode));
