@@ -483,9 +483,9 @@ static void test_lock_order_allowed(void **state)
 	lock_rw_write_unlock(&rename);
 	lock_mutex_unlock(&leaf);
 	lock_rw_read_unlock(&dir_a);
-	lock_rw_write(&dir_a);
+	lock_mutex_lock(&leaf);
 	lock_rw_write_unlock(&dir_b);
-	lock_rw_write_unlock(&dir_a);
+	lock_mutex_unlock(&leaf);
 	lock_rw_read(&rename);
 	lock_rw_read_unlock(&rename);
 	lock_rw_deinit(&rename);
