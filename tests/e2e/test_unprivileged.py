@@ -1,0 +1,240 @@
+"""Mounting without being root: an ordinary user with fusermount3, and root of a user namespace."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+import contenders
+import trees
+from contenders import TAG, VENEER, is_mounted, mounts_below
+from trees import Dir, File, wait_until
+
+USER = 1000
+
+
+def need(*programs):
+    for program in programs:
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not installed")
+
+
+@pytest.fixture
+def fuse_for_all(private_namespace):
+    """/dev/fuse as udev sets it up; here it may be for root alone."""
+    if not os.path.exists("/dev/fuse"):
+        pytest.skip("no /dev/fuse")
+    before = os.stat("/dev/fuse").st_mode & 0o777
+    os.chmod("/dev/fuse", 0o666)
+    yield
+    os.chmod("/dev/fuse", before)
+
+
+@pytest.fixture
+def home(base, contender):
+    """A directory of the ordinary user's, with layers in it."""
+    trees.build(base, {"lower": {"f": "x", "d": {"g": "y", "h": "z"}}, "upper": {}, "work": {}, "mnt": {}})
+    for directory, dirs, files in os.walk(base):
+        for name in dirs + files:
+            os.chown(os.path.join(directory, name), USER, USER)
+    os.chown(base, USER, USER)
+    before = trees.snapshot(os.path.join(base, "lower"))
+    yield base
+    assert trees.difference(before, trees.snapshot(os.path.join(base, "lower"))) == []
+    assert mounts_below(base) == []
+
+
+def options(home, *more):
+    return ",".join([f"lowerdir={home}/lower", f"upperdir={home}/upper", f"workdir={home}/work",
+                     *contenders.EXTRA, *more])
+
+
+def as_ordinary(*command, tag="", **kwargs):
+    return subprocess.run(["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups",
+                           *command], capture_output=True, text=True, timeout=30, check=False,
+                          stdin=subprocess.DEVNULL, env={**os.environ, TAG: tag}, **kwargs)
+
+
+@pytest.fixture
+def users_mount(home, fuse_for_all):
+    """mount(*options) -> mount point, by the ordinary user through fusermount3."""
+    need("fusermount3", "setpriv")
+    tag, mnt = f"user.{os.getpid()}", f"{home}/mnt"
+
+    def mount(*more):
+        done = as_ordinary(VENEER, "-o", options(home, *more), mnt, tag=tag)
+        assert done.returncode == 0, done.stderr
+        assert is_mounted(mnt)
+        return mnt
+    yield mount
+    if is_mounted(mnt):
+        done = as_ordinary("fusermount3", "-u", mnt)
+        assert done.returncode == 0, done.stderr
+    assert wait_until(lambda: not contenders.tagged_processes(tag), 5)
+
+
+@pytest.mark.veneer_only("kernel overlayfs needs privileges to mount")
+def test_user_mounts_through_fusermount(users_mount, home, as_user):
+    mnt = users_mount()
+    assert as_user(USER, lambda: trees.read(f"{mnt}/f")) == b"x"
+    as_user(USER, lambda: trees.write(f"{mnt}/f", "new"))
+    as_user(USER, lambda: os.unlink(f"{mnt}/d/g"))
+    as_user(USER, lambda: trees.write(f"{mnt}/d/n", "n"))
+    assert as_user(USER, lambda: sorted(os.listdir(f"{mnt}/d"))) == ["h", "n"]
+    assert trees.read(f"{home}/upper/f") == b"new"
+    assert os.stat(f"{home}/upper/d/n").st_uid == USER
+
+
+@pytest.mark.veneer_only("kernel overlayfs needs privileges to mount")
+def test_users_changes_survive_a_remount(users_mount, home, as_user):
+    mnt = users_mount()
+    as_user(USER, lambda: shutil.rmtree(f"{mnt}/d"))
+    as_user(USER, lambda: os.mkdir(f"{mnt}/d"))
+    assert as_ordinary("fusermount3", "-u", mnt).returncode == 0
+    assert wait_until(lambda: not contenders.tagged_processes(f"user.{os.getpid()}"), 5)
+    users_mount()
+    assert as_user(USER, lambda: os.listdir(f"{mnt}/d")) == []
+    assert os.getxattr(f"{home}/upper/d", "user.overlay.opaque") == b"y"
+
+
+@pytest.mark.veneer_only("kernel overlayfs needs privileges to mount")
+def test_users_mount_is_private_to_the_user(users_mount, as_user):
+    mnt = users_mount()
+    with pytest.raises(PermissionError):
+        as_user(USER + 1, lambda: os.listdir(mnt))
+
+
+@pytest.mark.veneer_only("kernel overlayfs needs privileges to mount")
+def test_users_mount_has_neither_suid_nor_devices(users_mount, home):
+    mnt = users_mount()
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        line = next(line for line in file if line.split()[4] == mnt)
+    assert {"nosuid", "nodev"} <= set(line.split()[5].split(","))
+
+
+@pytest.mark.veneer_only("kernel overlayfs needs privileges to mount")
+def test_user_cannot_use_unreadable_layers(home, fuse_for_all):
+    need("fusermount3", "setpriv")
+    os.chown(f"{home}/lower", 0, 0)
+    os.chmod(f"{home}/lower", 0o700)
+    done = as_ordinary(VENEER, "-o", options(home), f"{home}/mnt")
+    os.chmod(f"{home}/lower", 0o755)
+    os.chown(f"{home}/lower", USER, USER)
+    assert done.returncode != 0
+    assert f"{home}/lower" in done.stderr
+    assert not is_mounted(f"{home}/mnt")
+
+
+@pytest.mark.veneer_only("kernel overlayfs needs privileges to mount")
+def test_user_without_access_to_the_device(home):
+    need("fusermount3", "setpriv")
+    if os.stat("/dev/fuse").st_mode & 0o006:
+        pytest.skip("/dev/fuse is open to everyone here")
+    done = as_ordinary(VENEER, "-o", options(home), f"{home}/mnt")
+    assert done.returncode != 0
+    assert "/dev/fuse" in done.stderr
+
+
+@pytest.mark.veneer_only("kernel overlayfs needs privileges to mount")
+def test_kernel_mounts_what_a_user_made(users_mount, home, as_user):
+    """With userxattr, which is what the unprivileged mount uses by itself."""
+    mnt = users_mount()
+    as_user(USER, lambda: os.unlink(f"{mnt}/d/g"))
+    as_user(USER, lambda: trees.write(f"{mnt}/d/n", "n"))
+    as_user(USER, lambda: trees.write(f"{mnt}/f", "changed"))
+    want = as_user(USER, lambda: trees.snapshot(mnt))
+    assert as_ordinary("fusermount3", "-u", mnt).returncode == 0
+    assert wait_until(lambda: not contenders.tagged_processes(f"user.{os.getpid()}"), 5)
+    layers = contenders.Layers([f"{home}/lower"], f"{home}/upper", f"{home}/work")
+    mounted = contenders.CONTENDERS["kernel"].mount(layers, mnt, ["userxattr"])
+    try:
+        assert trees.difference(want, trees.snapshot(mnt)) == []
+    finally:
+        assert mounted.unmount() == []
+
+
+# Root of a user namespace: both contenders mount there
+
+def in_namespace(contender, home, script, map_all=False, extra=()):
+    """Run a shell script in a new user and mount namespace with the union at $mnt."""
+    if contender.name == "veneer":
+        mount = f"{VENEER} -o {options(home, *extra)} $mnt"
+    else:
+        mount = f"mount -t overlay overlay -o {options(home, 'userxattr', *extra)} $mnt"
+    command = f"set -e; mnt={home}/mnt; {mount}; cd $mnt; {script}; cd /; umount $mnt"
+    tag = f"ns.{os.getpid()}"
+    done = subprocess.run(["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups",
+                           "unshare", "-Urm", "sh", "-c", command], capture_output=True, text=True,
+                          timeout=30, check=False, stdin=subprocess.DEVNULL,
+                          env={**os.environ, TAG: tag})
+    assert wait_until(lambda: not contenders.tagged_processes(tag), 5)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.fixture
+def user_namespaces(fuse_for_all):
+    need("unshare", "setpriv")
+    probe = as_ordinary("unshare", "-Urm", "true")
+    if probe.returncode:
+        pytest.skip("user namespaces are not allowed here: " + probe.stderr.strip())
+
+
+def test_root_of_a_namespace_mounts(contender, home, user_namespaces):
+    assert in_namespace(contender, home, "cat f d/g; echo; ls") == ["xy", "d", "f"]
+
+
+def test_root_of_a_namespace_changes(contender, home, user_namespaces):
+    out = in_namespace(contender, home, "echo new >f; rm d/g; mkdir e; chmod 600 d/h; ls . d")
+    assert out == [".:", "d", "e", "f", "d:", "h"]
+    assert trees.read(f"{home}/upper/f") == b"new\n"
+    assert trees.is_whiteout(f"{home}/upper/d/g")
+    assert os.stat(f"{home}/upper/d/h").st_mode & 0o777 == 0o600
+    assert os.stat(f"{home}/upper/e").st_uid == USER
+
+
+def test_root_of_a_namespace_uses_user_xattrs(contender, home, user_namespaces):
+    in_namespace(contender, home, "rm -r d; mkdir d")
+    assert os.getxattr(f"{home}/upper/d", "user.overlay.opaque") == b"y"
+    assert not [name for name in os.listxattr(f"{home}/upper/d") if name.startswith("trusted")]
+
+
+def test_root_of_a_namespace_sees_the_same_after_remount(contender, home, user_namespaces):
+    in_namespace(contender, home, "rm -r d; mkdir d; touch d/n; mv f g")
+    assert in_namespace(contender, home, "ls . d") == [".:", "d", "g", "d:", "n"]
+
+
+def test_trees_of_a_namespace_are_interchangeable(contender, home, user_namespaces):
+    missing = contenders.other(contender).missing()
+    if missing:
+        pytest.skip(missing)
+    in_namespace(contender, home, "rm -r d; mkdir d; touch d/n; mv f g; ln g h; mkfifo p")
+    show = "find . -printf '%p:%y:%m:%s:%n:%T@\\n' | grep -v ^.:d | sort"
+    mine = in_namespace(contender, home, show)
+    theirs = in_namespace(contenders.other(contender), home, show)
+    files = lambda lines: [line for line in lines if ":d:" not in line]
+    assert files(mine) == files(theirs)
+    assert [line.split(":")[0] for line in mine] == [line.split(":")[0] for line in theirs]
+
+
+@pytest.mark.deviation("D-11")
+def test_directory_rename_in_a_namespace(contender, home, user_namespaces):
+    """The kernel cannot rename a lower directory there; veneer can where asked to."""
+    veneer = contender.name == "veneer"
+    out = in_namespace(contender, home, "mv d e; ls . e", extra=["redirect_dir=on"] if veneer else [])
+    assert out == [".:", "e", "f", "e:", "g", "h"]
+    copied = os.path.lexists(f"{home}/upper/e/g")
+    assert copied == (not veneer)
+
+
+def test_mode_of_layers_is_respected_in_a_namespace(contender, home, user_namespaces):
+    """A file the user could not read before stays unreadable."""
+    mtime = os.stat(f"{home}/lower").st_mtime_ns
+    trees.build(f"{home}/lower", {"secret": File(data="s", mode=0o600, owner=(0, 0)),
+                                  "closed": Dir(mode=0o700, owner=(0, 0))})
+    out = in_namespace(contender, home, "cat secret || echo refused; ls closed || echo refused")
+    os.unlink(f"{home}/lower/secret")
+    os.rmdir(f"{home}/lower/closed")
+    os.utime(f"{home}/lower", ns=(mtime, mtime))
+    assert out == ["refused", "refused"]
