@@ -73,6 +73,12 @@ int core_new(const struct core_config *config, struct core **corep, struct strbu
 /* Syncs the upper (unless volatile) and lets go of everything; returns NULL. No call may run. */
 struct core *core_free(struct core *core);
 
+/*
+ * From here on mutations count for the fault injection of the tests (core/upper.h): called when
+ * the mount is live. Does nothing in an ordinary build.
+ */
+void core_faults_arm(void);
+
 /* True if nothing can be written (no upper, or read_only). */
 bool core_is_read_only(const struct core *core);
 /* True if user.overlay.* is in use. */
@@ -229,7 +235,7 @@ int core_setxattr(struct core *core, const struct core_call *call, uint64_t node
 int core_removexattr(struct core *core, const struct core_call *call, uint64_t node,
 		     const char *key);
 
-/* Of the upper (of the top lower if there is none); f_namemax the largest that fits every layer. */
+/* Of the upper (of the top lower if there is none); f_namemax is the largest of all layers. */
 int core_statfs(struct core *core, struct statvfs *st);
 
 #endif

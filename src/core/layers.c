@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Opening the layers.
+ *
+ * All paths are opened first, as the user sees them, and checked against each
+ * other; only then do lowers become clones, from which no way leads up.
+ */
+#include "core/layers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "format/whiteout.h"
+#include "sys/creds.h"
+#include "sys/file.h"
+#include "sys/handle.h"
+#include "sys/mount.h"
+#include "sys/xattr.h"
+
+/* A directory named by an option. */
+struct source {
+	const char *option, *path;
+	int fd; /* O_PATH */
+	dev_t dev;
+	uint64_t ino;
+	unsigned long long mount;
+};
+
+/* Upper and work first (if there is an upper), then the lowers in their order. */
+struct source_list {
+	struct source *items; /* owned */
+	unsigned int count;
+};
+
+/* Appends the sentence and returns the errno it explains. */
+#define layers_fail(why, error, ...) (strbuf_append_format(why, __VA_ARGS__), (error))
+
+static void source_list_deinit(struct source_list *list)
+{
+	for (unsigned int i = 0; i < list->count; i++)
+		cleanup_close(&list->items[i].fd);
+	free(list->items);
+}
+
+/* ---- opening ---- */
+
+static int source_identify(struct source *source)
+{
+	struct statx st;
+	int r = sys_stat(source->fd, "", &st);
+
+	if (r < 0)
+		return r;
+	source->dev = sys_stat_dev(&st);
+	source->ino = st.stx_ino;
+	return sys_mount_id(source->fd, &source->mount);
+}
+
+static int source_list_add(struct source_list *list, const char *option, const char *path,
+			   struct strbuf *why)
+{
+	struct source *source = &list->items[list->count];
+
+	*source = (struct source){ .option = option, .path = path };
+	source->fd = sys_open_path(path, O_PATH | O_DIRECTORY);
+	int r = source->fd < 0 ? source->fd : source_identify(source);
+
+	list->count++; /* its descriptor is to be closed from here on */
+	return r < 0 ? layers_fail(why, r, "%s=%s: %s", option, path, strerror(-r)) : 0;
+}
+
+static int source_list_open(struct source_list *list, const struct core_config *config,
+			    struct strbuf *why)
+{
+	int r = 0;
+
+	list->items = calloc(config->lowers.count + 2, sizeof(*list->items));
+	if (!list->items)
+		return -ENOMEM;
+	if (config->upperdir) {
+		r = source_list_add(list, "upperdir", config->upperdir, why);
+		if (r == 0)
+			r = source_list_add(list, "workdir", config->workdir, why);
+	}
+	for (size_t i = 0; i < config->lowers.count && r == 0; i++) {
+		const struct lowerdir *lower = &config->lowers.items[i];
+
+		r = source_list_add(list, lower->data_only ? "datadir" : "lowerdir", lower->path,
+				    why);
+	}
+	return r;
+}
+
+/* ---- checks ---- */
+
+static int layers_check_config(const struct core_config *config, struct strbuf *why)
+{
+	const struct lowerdir_list *lowers = &config->lowers;
+
+	if (lowers->count == 0 || lowers->items[0].data_only)
+		return layers_fail(why, -EINVAL, "lowerdir= is needed");
+	if (lowers->count > LAYERS_MAX)
+		return layers_fail(why, -EINVAL, "%zu lower layers are too many, at most %d",
+				   lowers->count, LAYERS_MAX);
+	for (size_t i = 1; i < lowers->count; i++) {
+		if (lowers->items[i - 1].data_only && !lowers->items[i].data_only)
+			return layers_fail(why, -EINVAL,
+					   "lowerdir=%s comes after a data-only layer; those must "
+					   "be the last",
+					   lowers->items[i].path);
+	}
+	if (config->upperdir && !config->workdir)
+		return layers_fail(
+			why, -EINVAL,
+			"upperdir= needs workdir=, an empty directory on the same mount");
+	if (config->workdir && !config->upperdir)
+		return layers_fail(why, -EINVAL, "workdir= makes no sense without upperdir=");
+	return 0;
+}
+
+static bool source_is_same(const struct source *a, const struct source *b)
+{
+	return a->ino == b->ino && a->dev == b->dev;
+}
+
+/*
+ * Steps to the parent directory within the mount; false at its root, or where the way up is
+ * barred (then nothing above can be reached from below either).
+ */
+static bool source_go_up(struct source *at)
+{
+	char path[SYS_FD_PATH_MAX + 4];
+	char fd_path[SYS_FD_PATH_MAX];
+	struct source parent = *at;
+
+	snprintf(path, sizeof(path), "%s/..", sys_fd_path(at->fd, fd_path));
+	parent.fd = sys_open_path(path, O_PATH | O_DIRECTORY);
+	if (parent.fd < 0)
+		return false;
+	if (source_identify(&parent) < 0 || parent.mount != at->mount ||
+	    source_is_same(&parent, at)) {
+		cleanup_close(&parent.fd);
+		return false;
+	}
+	cleanup_close(&at->fd);
+	*at = parent;
+	return true;
+}
+
+/* The item of @list (other than number @self) that number @self is or lies in; NULL: none. */
+static const struct source *source_list_find_above(const struct source_list *list,
+						   unsigned int self, unsigned int count)
+{
+	struct source at = list->items[self];
+	const struct source *found = NULL;
+
+	at.fd = sys_reopen(at.fd, O_PATH | O_DIRECTORY);
+	if (at.fd < 0)
+		return NULL;
+	do {
+		for (unsigned int i = 0; i < count && !found; i++) {
+			if (i != self && source_is_same(&at, &list->items[i]))
+				found = &list->items[i];
+		}
+	} while (!found && source_go_up(&at));
+	cleanup_close(&at.fd);
+	return found;
+}
+
+static int layers_check_upper(const struct source_list *list, struct strbuf *why)
+{
+	const struct source *upper = &list->items[0], *work = &list->items[1];
+
+	if (upper->mount != work->mount)
+		return layers_fail(why, -EINVAL,
+				   "workdir=%s and upperdir=%s must lie on the same mount",
+				   work->path, upper->path);
+	if (source_list_find_above(list, 0, 2) || source_list_find_above(list, 1, 2))
+		return layers_fail(
+			why, -EINVAL,
+			"workdir=%s and upperdir=%s must be separate: neither may be, or "
+			"lie in, the other",
+			work->path, upper->path);
+	return 0;
+}
+
+/*
+ * A lower may not be, or lie in, another layer.  The reverse for an upper (a new upper
+ * somewhere below lowerdir=/) is allowed, as in the kernel; a lookup that meets it fails.
+ */
+static int layers_check_overlap(const struct source_list *list, unsigned int first_lower,
+				struct strbuf *why)
+{
+	for (unsigned int i = first_lower; i < list->count; i++) {
+		const struct source *self = &list->items[i];
+		const struct source *other = source_list_find_above(list, i, list->count);
+
+		if (other)
+			return layers_fail(why, -ELOOP, "%s=%s overlaps with %s=%s", self->option,
+					   self->path, other->option, other->path);
+	}
+	return 0;
+}
+
+/* ---- layers ---- */
+
+static void layer_learn_identity(struct layer *layer)
+{
+	struct sys_handle handle;
+
+	layer->has_uuid = sys_fs_uuid(layer->fd, layer->uuid) == 0;
+	layer->has_handles = sys_handle_get(layer->fd, "", &handle) == 0;
+}
+
+/* Fills the zeroed @layer. Whatever was opened is layers_close()'s to close. */
+static int layer_open(struct core *core, struct layer *layer, const struct source *source)
+{
+	/*
+	 * The upper is not cloned: a clone of its own would be another mount than the work
+	 * directory's, and no rename goes from one mount to another.
+	 */
+	int fd = layer->is_upper ? -EPERM : sys_mount_clone(source->fd, true);
+
+	if (fd < 0)
+		fd = sys_reopen(source->fd, O_PATH | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	layer->fd = sys_reopen(fd, O_RDONLY | O_DIRECTORY);
+	int r = layer->fd < 0 ? layer->fd : sys_fs_magic(layer->fd, &layer->magic);
+
+	if (r < 0) {
+		cleanup_close(&fd);
+		return r;
+	}
+	layer->dev = source->dev;
+	layer->path = strdup(source->path);
+	layer->root = ldir_new_root(&core->fds, layer, fd);
+	if (!layer->root)
+		cleanup_close(&fd);
+	if (!layer->root || !layer->path)
+		return -ENOMEM;
+	layer_learn_identity(layer);
+	return ident_add_dev(&core->ident, layer->dev);
+}
+
+/* Prepares the array, so that layers_close() may see it half filled. */
+static int layers_alloc(struct core *core, const struct core_config *config, unsigned int traps)
+{
+	unsigned int count = config->lowers.count + (core->has_upper ? 1 : 0);
+
+	core->layers = calloc(count, sizeof(*core->layers));
+	core->traps = calloc(traps, sizeof(*core->traps));
+	if (!core->layers || !core->traps)
+		return -ENOMEM;
+	for (size_t i = 0; i < config->lowers.count; i++)
+		core->data_count += config->lowers.items[i].data_only;
+	core->layer_count = count;
+	for (unsigned int i = 0; i < count; i++) {
+		struct layer *layer = &core->layers[i];
+
+		layer->fd = -1;
+		layer->index = core->has_upper ? i : i + 1;
+		layer->is_upper = core->has_upper && i == 0;
+		layer->is_data = i >= count - core->data_count;
+		layer->is_last = i + 1 == count - core->data_count;
+		lock_mutex_init(&layer->places, LOCK_RANK_LDIR);
+	}
+	return 0;
+}
+
+static int layers_fill(struct core *core, const struct source_list *list, struct strbuf *why)
+{
+	for (unsigned int i = 0; i < core->layer_count; i++) {
+		/* The work directory stands between the upper and the lowers. */
+		const struct source *source = &list->items[core->has_upper && i > 0 ? i + 1 : i];
+		int r = layer_open(core, &core->layers[i], source);
+
+		if (r < 0)
+			return layers_fail(why, r, "%s=%s: %s", source->option, source->path,
+					   strerror(-r));
+	}
+	for (unsigned int i = 0; i < list->count; i++)
+		core->traps[i] = (struct core_trap){ list->items[i].dev, list->items[i].ino };
+	core->trap_count = list->count;
+	return 0;
+}
+
+/* ---- attributes ---- */
+
+/* Which namespace a union that writes nothing reads. */
+static enum xattr_namespace layers_choose_xattrs(enum core_xattrs xattrs)
+{
+	if (xattrs == CORE_XATTRS_AUTO)
+		/* Others see no trusted attribute at all. */
+		return sys_creds_is_initial_userns() && sys_creds_has_cap(CAP_SYS_ADMIN) ?
+			       XATTR_TRUSTED :
+			       XATTR_USER;
+	return xattrs == CORE_XATTRS_USER ? XATTR_USER : XATTR_TRUSTED;
+}
+
+/* A lower root marked "x" holds attribute whiteouts, its own or deeper. */
+static void layers_find_xwhiteouts(struct core *core)
+{
+	for (unsigned int i = core->has_upper ? 1 : 0; i < core->layer_count; i++) {
+		struct layer *layer = &core->layers[i];
+		char value[2];
+		ssize_t size =
+			sys_getxattr(layer->fd, core_key(core, XATTR_OPAQUE), value, sizeof(value));
+
+		if (size > 0 && opaque_parse(value, size) == OPAQUE_XWHITEOUTS)
+			atomic_store(&layer->xwhiteouts, true);
+	}
+}
+
+/* ---- all of it ---- */
+
+static int layers_open_checked(struct core *core, const struct core_config *config,
+			       struct source_list *list, struct strbuf *why)
+{
+	int r = source_list_open(list, config, why);
+
+	if (r == 0 && core->has_upper)
+		r = layers_check_upper(list, why);
+	if (r == 0)
+		r = layers_check_overlap(list, core->has_upper ? 2 : 0, why);
+	if (r == 0)
+		r = layers_alloc(core, config, list->count);
+	if (r == 0)
+		r = layers_fill(core, list, why);
+	core->ns = layers_choose_xattrs(config->xattrs);
+	if (r == 0 && core->has_upper)
+		r = workdir_init(core, config->xattrs, list->items[1].fd, list->items[0].fd,
+				 config->workdir, why);
+	return r;
+}
+
+int layers_open(struct core *core, const struct core_config *config, struct strbuf *why)
+{
+	struct source_list list = { 0 };
+	int r = layers_check_config(config, why);
+
+	if (r < 0)
+		return r;
+	core->has_upper = config->upperdir != NULL;
+	r = layers_open_checked(core, config, &list, why);
+	source_list_deinit(&list);
+	if (r == 0)
+		layers_find_xwhiteouts(core);
+	return r;
+}
+
+void layers_close(struct core *core)
+{
+	for (unsigned int i = 0; i < core->layer_count; i++) {
+		struct layer *layer = &core->layers[i];
+
+		ldir_unref(&core->fds, layer->root);
+		cleanup_close(&layer->fd);
+		free(layer->path);
+		lock_mutex_deinit(&layer->places);
+	}
+	free(core->layers);
+	free(core->traps);
+}

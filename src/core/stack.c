@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/* The union object: made from its layers, its root, and its end. */
+#include <assert.h>
+#include <errno.h>
+#include <linux/capability.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "core/internal.h"
+#include "core/layers.h"
+#include "core/readdir.h"
+#include "core/upper.h"
+#include "format/whiteout.h"
+#include "sys/creds.h"
+#include "sys/file.h"
+
+/* Nodes forgotten in one walk over the table. */
+#define CORE_FORGET_BATCH 1024
+
+/* ---- making ---- */
+
+static void core_take_config(struct core *core, const struct core_config *config)
+{
+	core->redirect = config->redirect;
+	core->fsync = config->fsync;
+	core->metacopy = config->metacopy;
+	core->read_only = config->read_only || !config->upperdir;
+	core->static_nlink = config->static_nlink;
+	core->noatime = config->noatime;
+	core->layers_change = config->layers_change;
+	core->can_chown = sys_creds_has_cap(CAP_CHOWN);
+	core->can_override = sys_creds_has_cap(CAP_DAC_OVERRIDE);
+}
+
+/* The cache's share of the descriptors; the rest is for open calls, the layers, the transport. */
+static unsigned int core_fd_budget(const struct core_config *config)
+{
+	unsigned int limit = sys_raise_nofile();
+
+	return config->max_fds ? config->max_fds : MAX(limit / 4 * 3, 64u);
+}
+
+/* A union without layers, which core_free() takes apart; NULL: out of memory. */
+static struct core *core_alloc(const struct core_config *config)
+{
+	struct core *core = calloc(1, sizeof(*core));
+
+	if (!core)
+		return NULL;
+	core->handles = idtable_new();
+	if (!core->handles || node_table_init(&core->nodes) < 0) {
+		if (core->handles)
+			idtable_free(core->handles);
+		free(core);
+		return NULL;
+	}
+	unsigned int budget = core_fd_budget(config);
+
+	fdcache_init(&core->fds, budget);
+	core->orphan_max = budget / 4;
+	ident_init(&core->ident);
+	lock_mutex_init(&core->rename_lock, LOCK_RANK_RENAME);
+	core->work.fd = core->work.base_fd = core->work.upper_fd = -1;
+	lock_mutex_init(&core->work.whiteout_lock, LOCK_RANK_LEAF);
+	atomic_init(&core->work.can_link_whiteout, true);
+	core_take_config(core, config);
+	return core;
+}
+
+/* True if the lower root says, in the image layers' way, that nothing below it is to be seen. */
+static bool core_root_is_opaque(const struct layer *layer)
+{
+	struct statx st;
+
+	return sys_stat(layer->fd, WHITEOUT_OPAQUE_NAME, &st) == 0;
+}
+
+/*
+ * All layers' roots merge.  The opaque attribute of a root is not looked at, which is what the
+ * kernel does; ".wh..wh..opq" counts as in any other lower directory.
+ */
+static int core_merge_roots(struct core *core, struct node_dir *dir)
+{
+	unsigned int first = core->has_upper ? 1 : 0;
+	unsigned int end = core->layer_count - core->data_count;
+
+	dir->lowers = calloc(end - first, sizeof(*dir->lowers));
+	if (!dir->lowers)
+		return -ENOMEM;
+	for (unsigned int i = first; i < end; i++) {
+		dir->lowers[dir->lower_count++] = ldir_ref(core->layers[i].root);
+		if (core_root_is_opaque(&core->layers[i]))
+			break;
+	}
+	if (core->has_upper)
+		dir->upper = ldir_ref(core->layers[0].root);
+	return 0;
+}
+
+static int core_make_root(struct core *core)
+{
+	const struct ldir *top = core->layers[0].root; /* the upper, if there is one */
+	struct node *root = node_new(core, S_IFDIR, ident_ino(&core->ident, top->dev, top->ino));
+
+	if (!root)
+		return -ENOMEM;
+	core->root = root;
+	if (!ENSURE(root->id == CORE_ROOT))
+		return -EIO;
+	if (core->has_upper) {
+		node_set(root, NODE_UPPER);
+		root->upper_ino = top->ino;
+	}
+	return core_merge_roots(core, root->dir);
+}
+
+int core_new(const struct core_config *config, struct core **corep, struct strbuf *why)
+{
+	struct core *core = core_alloc(config);
+	int r = core ? layers_open(core, config, why) : -ENOMEM;
+
+	if (r == 0)
+		r = core_make_root(core);
+	if (r < 0) {
+		if (core)
+			core_free(core);
+		if (!why->length)
+			strbuf_append_string(why, strerror(-r));
+		return r;
+	}
+	*corep = core;
+	return 0;
+}
+
+/* ---- the end ---- */
+
+struct core_batch {
+	uint64_t ids[CORE_FORGET_BATCH];
+	unsigned int count;
+};
+
+static void core_note_node(void *object, void *context)
+{
+	const struct node *node = object;
+	struct core_batch *batch = context;
+
+	if (node->lookups > 0 && batch->count < CORE_FORGET_BATCH)
+		batch->ids[batch->count++] = node->id;
+}
+
+/* The kernel does not forget what it knows when a connection ends: this does it instead. */
+static void core_forget_all(struct core *core)
+{
+	struct core_batch batch;
+
+	do {
+		batch.count = 0;
+		idtable_for_each(core->nodes.ids, core_note_node, &batch);
+		for (unsigned int i = 0; i < batch.count; i++)
+			core_forget(core, batch.ids[i], UINT64_MAX);
+	} while (batch.count > 0);
+}
+
+static void core_sync(struct core *core)
+{
+	if (core->read_only || core->fsync == CORE_FSYNC_VOLATILE)
+		return;
+	int r = sys_syncfs(core->layers[0].fd);
+
+	if (r < 0)
+		log_error("upperdir=%s: cannot be synced: %s", core->layers[0].path, strerror(-r));
+}
+
+struct core *core_free(struct core *core)
+{
+	bool was_live = core->root;
+
+	readdir_close_all(core);
+	if (was_live) {
+		core_forget_all(core);
+		core->root = node_unref(core, core->root);
+	}
+	workdir_deinit(core);
+	if (was_live)
+		core_sync(core);
+	layers_close(core);
+	node_table_deinit(&core->nodes);
+	idtable_free(core->handles);
+	fdcache_deinit(&core->fds);
+	ident_deinit(&core->ident);
+	lock_mutex_deinit(&core->rename_lock);
+	free(core);
+	return NULL;
+}
+
+/* ---- facts ---- */
+
+bool core_is_read_only(const struct core *core)
+{
+	return core->read_only;
+}
+
+bool core_uses_user_xattrs(const struct core *core)
+{
+	return core->ns == XATTR_USER;
+}
+
+void core_faults_arm(void)
+{
+	upper_faults_arm();
+}
+
+int core_statfs(struct core *core, struct statvfs *st)
+{
+	int r = sys_statvfs(core->layers[0].fd, st);
+
+	if (r < 0)
+		return r;
+	for (unsigned int i = 1; i < core->layer_count; i++) {
+		struct statvfs other;
+
+		if (sys_statvfs(core->layers[i].fd, &other) == 0)
+			st->f_namemax = MAX(st->f_namemax, other.f_namemax);
+	}
+	return 0;
+}
