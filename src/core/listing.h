@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "core/internal.h"
+#include "sys/dir.h"
 
 struct listing_entry {
 	uint64_t ino; /* of the union; 0: must be looked up (more than one part, or an origin) */
@@ -29,22 +30,52 @@ struct listing {
 /*
  * The listing of @node, a merged directory, with one reference: the cached one if it is of the
  * current version, else made anew, in time linear in the names of all layers. The caller holds
- * no directory lock.
+ * no directory lock. -ENOENT: the directory was removed.
  */
 int listing_get(struct core *core, struct node *node, struct listing **listingp);
 struct listing *listing_ref(struct listing *listing);
 struct listing *listing_unref(struct listing *listing);
 
-/* Number of subdirectories of the merged directory; keeps it in node->dir->subdirs. */
+/*
+ * Number of subdirectories of the merged directory; keeps it in node->dir->subdirs.  Takes no
+ * directory lock: a change meanwhile may or may not be counted (then nothing is kept).
+ */
 int listing_count_subdirs(struct core *core, struct node *node, uint64_t *count);
 /*
  * 0 if the directory shows no names, -ENOTEMPTY, or another error. Its lock is held for writing.
  */
 int listing_check_empty(struct core *core, struct node *node);
 
-/* True if the stream of this single layer directory shows @entry; false for whiteouts. */
-struct sys_dirent;
-bool listing_shows(struct core *core, struct ldir *ldir, int dirfd,
-		   const struct sys_dirent *entry);
+/* ---- one layer's directory ---- */
+
+/* A real directory while its entries are read. */
+struct listing_part {
+	struct core *core;
+	const struct ldir *ldir;
+	int fd; /* borrowed */
+	bool is_lower;
+	bool has_xwhiteouts; /* empty files in it may be whiteouts */
+	bool has_subvolumes; /* a directory's entry may carry another number than the directory */
+};
+
+enum listing_kind {
+	LISTING_SHOWN,
+	LISTING_WHITEOUT, /* hides its own name */
+	LISTING_NAME_HIDES, /* ".wh.NAME": hides NAME in the layers below */
+	LISTING_NOTHING, /* of the format, or gone meanwhile */
+};
+
+/* What an entry of one layer means. */
+struct listing_seen {
+	enum listing_kind kind;
+	unsigned char type; /* DT_*, never DT_UNKNOWN if shown */
+	uint64_t ino; /* of the union, if nothing but this entry is to be looked at */
+};
+
+void listing_part_init(struct listing_part *part, struct core *core, const struct ldir *ldir,
+		       int fd);
+/* Neither "." nor "..". */
+void listing_classify(const struct listing_part *part, const struct sys_dirent *entry,
+		      struct listing_seen *seen);
 
 #endif

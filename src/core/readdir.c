@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reading directories.
+ *
+ * A directory that lies in one layer is streamed: its file system's own
+ * offsets are the cookies, and the descriptor, which the cache may close at any
+ * time, is opened again and sought to where it was.  A merged one is read from
+ * a snapshot, whose cookies are positions.  Which of the two it is, is decided
+ * at offset 0 and holds until the stream is rewound, whatever is copied up
+ * meanwhile.
+ */
+#include "core/readdir.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "core/internal.h"
+#include "core/listing.h"
+#include "core/lookup.h"
+#include "core/upper.h"
+#include "sys/dir.h"
+#include "sys/file.h"
+
+/* With lookups fewer entries fit one answer, and what does not fit is read again. */
+#define READDIR_BUFFER_SIZE (32 * 1024)
+#define READDIR_BUFFER_SIZE_LOOKUP (8 * 1024)
+
+#define DIRHANDLE_NOWHERE UINT64_MAX
+/* The snapshot's cookies: 1 after ".", 2 after "..", then by entry. */
+#define DIRHANDLE_DOTS 2
+
+#define DIRHANDLE_CLOSE_BATCH 256
+
+/* What readers take for "not known": an entry is never left out for want of a number. */
+#define READDIR_UNKNOWN_INO UINT32_MAX
+
+struct dirhandle {
+	_Atomic uint32_t refs; /* the id's counts as one */
+	_Atomic bool is_released; /* the id's reference is given back */
+	uint64_t id;
+	struct node *node; /* counted */
+	struct lock_mutex lock; /* LOCK_RANK_HANDLE: guards what follows */
+	bool is_started;
+	struct listing *listing; /* counted; the snapshot, or NULL while streaming */
+	struct ldir *ldir; /* counted; what is streamed, or NULL */
+	struct fdslot slot; /* of ldir, open for reading */
+	uint64_t position; /* where the slot's descriptor is */
+};
+
+/* ---- handles ---- */
+
+static bool dirhandle_hold(void *object)
+{
+	struct dirhandle *handle = object;
+
+	/* The id's own reference is given back only after the id is gone. */
+	atomic_fetch_add_explicit(&handle->refs, 1, memory_order_relaxed);
+	return true;
+}
+
+static struct dirhandle *dirhandle_find(struct core *core, uint64_t id)
+{
+	return idtable_find(core->handles, id, dirhandle_hold);
+}
+
+/* Forgets what is being read; nobody else uses the handle. */
+static void dirhandle_reset(struct core *core, struct dirhandle *handle)
+{
+	fdslot_close(&core->fds, &handle->slot);
+	handle->ldir = ldir_unref(&core->fds, handle->ldir);
+	handle->listing = listing_unref(handle->listing);
+	handle->is_started = false;
+}
+
+static void dirhandle_unref(struct core *core, struct dirhandle *handle)
+{
+	if (atomic_fetch_sub_explicit(&handle->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	dirhandle_reset(core, handle);
+	node_unref(core, handle->node);
+	lock_mutex_deinit(&handle->lock);
+	free(handle);
+}
+
+/* Takes the id away, once, however many ask for it. */
+static void dirhandle_release(struct core *core, struct dirhandle *handle)
+{
+	if (atomic_exchange(&handle->is_released, true))
+		return;
+	idtable_remove(core->handles, handle->id);
+	dirhandle_unref(core, handle);
+}
+
+int core_opendir(struct core *core, uint64_t node_id, uint64_t *handlep)
+{
+	struct node *node = node_find(core, node_id);
+
+	if (!node)
+		return -ESTALE;
+	struct dirhandle *handle = node_is_dir(node) ? calloc(1, sizeof(*handle)) : NULL;
+
+	if (!handle) {
+		int r = node_is_dir(node) ? -ENOMEM : -ENOTDIR;
+
+		node_unref(core, node);
+		return r;
+	}
+	atomic_init(&handle->refs, 1);
+	handle->node = node;
+	fdslot_init(&handle->slot);
+	lock_mutex_init(&handle->lock, LOCK_RANK_HANDLE);
+	if (idtable_add(core->handles, handle, &handle->id) < 0) {
+		dirhandle_unref(core, handle);
+		return -ENOMEM;
+	}
+	*handlep = handle->id;
+	return 0;
+}
+
+void core_releasedir(struct core *core, uint64_t id)
+{
+	struct dirhandle *handle = dirhandle_find(core, id);
+
+	if (!handle)
+		return;
+	dirhandle_release(core, handle);
+	dirhandle_unref(core, handle);
+}
+
+struct dirhandle_batch {
+	struct dirhandle *handles[DIRHANDLE_CLOSE_BATCH];
+	unsigned int count;
+};
+
+static void dirhandle_note(void *object, void *context)
+{
+	struct dirhandle_batch *batch = context;
+
+	if (batch->count < DIRHANDLE_CLOSE_BATCH)
+		batch->handles[batch->count++] = object;
+}
+
+void readdir_close_all(struct core *core)
+{
+	struct dirhandle_batch batch;
+
+	do {
+		batch.count = 0;
+		idtable_for_each(core->handles, dirhandle_note, &batch);
+		for (unsigned int i = 0; i < batch.count; i++)
+			dirhandle_release(core, batch.handles[i]);
+	} while (batch.count > 0);
+}
+
+/* ---- one entry ---- */
+
+/* One call of core_readdir(). */
+struct reading {
+	struct core *core;
+	struct node *node;
+	bool lookup;
+	bool (*emit)(void *context, const struct core_dirent *entry);
+	void *context;
+};
+
+/* Inode number of "..". */
+static uint64_t reading_parent_ino(const struct reading *reading)
+{
+	struct node *parent = node_get_parent(reading->core, reading->node);
+
+	if (!parent)
+		return reading->node->ino;
+	uint64_t ino = parent->ino;
+
+	node_unref(reading->core, parent);
+	return ino;
+}
+
+static bool reading_emit_dot(const struct reading *reading, const char *name, uint64_t offset)
+{
+	const struct core_dirent entry = {
+		.name = name,
+		.name_length = strlen(name),
+		.ino = name[1] ? reading_parent_ino(reading) : reading->node->ino,
+		.offset = offset,
+		.type = DT_DIR,
+	};
+
+	return reading->emit(reading->context, &entry);
+}
+
+/* READDIRPLUS: with a reference for the kernel, taken back if the entry is. */
+static bool reading_emit_lookup(const struct reading *reading, struct core_dirent *entry)
+{
+	struct core *core = reading->core;
+	struct node *child = NULL;
+	int r = lookup_entry(core, reading->node, entry->name, &child, &entry->entry.attr);
+
+	if (r == 0 && !child)
+		return true; /* removed meanwhile */
+	if (!child) { /* it is there, and a lookup of its own will tell what is wrong with it */
+		entry->ino = entry->ino ? entry->ino : READDIR_UNKNOWN_INO;
+		return reading->emit(reading->context, entry);
+	}
+	entry->entry.node = child->id;
+	entry->ino = child->ino;
+	entry->type = IFTODT(child->type);
+	node_lookup_add(core, child);
+	bool taken = reading->emit(reading->context, entry);
+
+	if (!taken)
+		node_forget(core, child, 1);
+	node_unref(core, child);
+	return taken;
+}
+
+/* The number of an entry whose real one is not the union's. False: the name is gone. */
+static bool reading_find_ino(const struct reading *reading, struct core_dirent *entry)
+{
+	struct core *core = reading->core;
+	struct node *child = node_find_name(core, reading->node, entry->name);
+	int r = 0;
+
+	if (!child) {
+		lock_rw_read(&reading->node->dir->lock);
+		r = lookup_name(core, reading->node, entry->name, &child, NULL);
+		lock_rw_read_unlock(&reading->node->dir->lock);
+	}
+	entry->ino = child ? child->ino : READDIR_UNKNOWN_INO;
+	if (child)
+		node_unref(core, child);
+	return child || r < 0;
+}
+
+static bool reading_emit(const struct reading *reading, struct core_dirent *entry)
+{
+	if (reading->lookup)
+		return reading_emit_lookup(reading, entry);
+	if (!entry->ino && !reading_find_ino(reading, entry))
+		return true;
+	return reading->emit(reading->context, entry);
+}
+
+/* ---- from a snapshot ---- */
+
+static int dirhandle_read_listing(const struct dirhandle *handle, const struct reading *reading,
+				  uint64_t offset)
+{
+	const struct listing *listing = handle->listing;
+
+	if (offset == 0 && !reading_emit_dot(reading, ".", ++offset))
+		return 0;
+	if (offset == 1 && !reading_emit_dot(reading, "..", ++offset))
+		return 0;
+	for (uint64_t i = offset - DIRHANDLE_DOTS; i < listing->count; i++) {
+		const struct listing_entry *e = &listing->entries[i];
+		struct core_dirent entry = {
+			.name = listing->names + e->name,
+			.name_length = e->name_length,
+			.ino = e->ino,
+			.offset = i + DIRHANDLE_DOTS + 1,
+			.type = e->type,
+		};
+
+		if (!reading_emit(reading, &entry))
+			break;
+	}
+	return 0;
+}
+
+/* ---- from one layer ---- */
+
+/* The descriptor, pinned, at @offset. */
+static int dirhandle_pin_at(struct core *core, struct dirhandle *handle, uint64_t offset)
+{
+	int fd = fdslot_pin(&handle->slot);
+
+	if (fd < 0) {
+		fd = ldir_open(&core->fds, handle->ldir);
+		if (fd < 0)
+			return fd;
+		handle->position = 0;
+		fd = fdslot_install(&core->fds, &handle->slot, fd);
+	}
+	if (handle->position == offset)
+		return fd;
+	off_t at = sys_seek(fd, (off_t)offset, SEEK_SET);
+
+	if (at < 0) {
+		fdslot_unpin(&handle->slot);
+		return (int)at;
+	}
+	handle->position = offset;
+	return fd;
+}
+
+static bool reading_emit_real(const struct reading *reading, const struct listing_part *part,
+			      bool is_impure, const struct sys_dirent *real)
+{
+	struct listing_seen seen;
+
+	if (strcmp(real->name, ".") == 0 || strcmp(real->name, "..") == 0)
+		return reading_emit_dot(reading, real->name, real->offset);
+	listing_classify(part, real, &seen);
+	if (seen.kind != LISTING_SHOWN)
+		return true;
+	struct core_dirent entry = {
+		.name = real->name,
+		.name_length = real->name_length,
+		.ino = is_impure ? 0 : seen.ino,
+		.offset = real->offset,
+		.type = seen.type,
+	};
+
+	return reading_emit(reading, &entry);
+}
+
+/* Reads buffers full of entries until one is refused. handle->position follows. */
+static int dirhandle_stream(struct dirhandle *handle, const struct reading *reading, int fd)
+{
+	size_t size = reading->lookup ? READDIR_BUFFER_SIZE_LOOKUP : READDIR_BUFFER_SIZE;
+	_cleanup_free_ void *buf = malloc(size);
+	struct listing_part part;
+	int got;
+
+	if (!buf)
+		return -ENOMEM;
+	listing_part_init(&part, reading->core, handle->ldir, fd);
+	bool is_impure = !part.is_lower && lookup_is_impure(reading->core, reading->node);
+
+	while ((got = sys_getdents(fd, buf, size)) > 0) {
+		struct sys_dirent real;
+		size_t at = 0;
+		int r;
+
+		handle->position = DIRHANDLE_NOWHERE; /* until the buffer is used up */
+		while ((r = sys_dirent_next(buf, got, &at, &real)) > 0) {
+			if (!reading_emit_real(reading, &part, is_impure, &real))
+				return 0;
+		}
+		if (r < 0)
+			return r;
+		handle->position = real.offset;
+	}
+	return got;
+}
+
+static int dirhandle_read_stream(struct dirhandle *handle, const struct reading *reading,
+				 uint64_t offset)
+{
+	int fd = dirhandle_pin_at(reading->core, handle, offset);
+
+	if (fd < 0)
+		return fd;
+	int r = dirhandle_stream(handle, reading, fd);
+
+	fdslot_unpin(&handle->slot);
+	return r;
+}
+
+/* ---- both ---- */
+
+/* The only real directory of the node, with a reference; NULL: it is a merged one. */
+static struct ldir *readdir_single(struct core *core, struct node *node)
+{
+	struct node_dir *dir = node->dir;
+	struct ldir *ldir = NULL;
+
+	node_lock(core, node);
+	if (dir->upper && dir->lower_count == 0)
+		ldir = ldir_ref(dir->upper);
+	else if (!dir->upper && dir->lower_count == 1)
+		ldir = ldir_ref(dir->lowers[0]);
+	node_unlock(core, node);
+	return ldir;
+}
+
+static bool readdir_is_dead(struct node *node)
+{
+	lock_rw_read(&node->dir->lock);
+	bool dead = node->dir->dead;
+
+	lock_rw_read_unlock(&node->dir->lock);
+	return dead;
+}
+
+/* Decides from what the stream is read until it is rewound. */
+static int dirhandle_start(struct core *core, struct dirhandle *handle)
+{
+	struct node *node = handle->node;
+	int r = 0;
+
+	dirhandle_reset(core, handle);
+	if (readdir_is_dead(node))
+		return -ENOENT;
+	handle->ldir = readdir_single(core, node);
+	if (!handle->ldir)
+		r = listing_get(core, node, &handle->listing);
+	handle->is_started = r == 0;
+	return r;
+}
+
+int core_readdir(struct core *core, const struct core_call *call, uint64_t id, uint64_t offset,
+		 bool lookup, bool (*emit)(void *context, const struct core_dirent *entry),
+		 void *context)
+{
+	struct dirhandle *handle = dirhandle_find(core, id);
+	int r = 0;
+
+	if (!handle)
+		return -EBADF;
+	const struct reading reading = {
+		.core = core,
+		.node = handle->node,
+		.lookup = lookup,
+		.emit = emit,
+		.context = context,
+	};
+
+	lock_mutex_lock(&handle->lock);
+	/* A fresh handle may be asked to go on where another one was (seekdir after a reopen). */
+	if (offset == 0 || !handle->is_started)
+		r = dirhandle_start(core, handle);
+	if (r == 0 && handle->listing)
+		r = dirhandle_read_listing(handle, &reading, offset);
+	else if (r == 0)
+		r = dirhandle_read_stream(handle, &reading, offset);
+	lock_mutex_unlock(&handle->lock);
+	dirhandle_unref(core, handle);
+	return r;
+}
+
+int core_fsyncdir(struct core *core, uint64_t node_id, bool data_only)
+{
+	struct node *node = node_find(core, node_id);
+
+	if (!node)
+		return -ESTALE;
+	struct ldir *upper = NULL;
+	int r = 0;
+
+	node_lock(core, node);
+	if (node_is_dir(node) && node->dir->upper)
+		upper = ldir_ref(node->dir->upper);
+	node_unlock(core, node);
+	if (upper && !core->read_only && core->fsync != CORE_FSYNC_VOLATILE) {
+		_cleanup_close_ int fd = ldir_open(&core->fds, upper);
+
+		r = fd < 0 ? fd : upper_fsync(fd, data_only);
+	}
+	ldir_unref(&core->fds, upper);
+	node_unref(core, node);
+	return r;
+}
