@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/* Extended attributes of nodes: the format's own hidden, what a user calls like them escaped. */
+#include <errno.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#include "base/cleanup.h"
+#include "core/attr.h"
+#include "core/copyup.h"
+#include "core/internal.h"
+#include "core/place.h"
+#include "core/upper.h"
+#include "sys/file.h"
+#include "sys/xattr.h"
+
+/* Attributes are asked for by name: one call, and no descriptor. */
+static ssize_t xattr_get(struct core *core, struct node *node, const char *real_key, void *value,
+			 size_t size)
+{
+	struct place place;
+	ssize_t r = place_hold(core, node, PLACE_META, &place);
+
+	if (r < 0)
+		return r;
+	r = sys_getxattr_at(place.dirfd, place.name, real_key, value, size);
+	place_release(core, &place);
+	return r == -ENOENT ? -ESTALE : r;
+}
+
+ssize_t core_getxattr(struct core *core, uint64_t node_id, const char *key, void *value,
+		      size_t size)
+{
+	char buf[XATTR_KEY_MAX + 1];
+	const char *real_key = xattr_name_escape(core->ns, key, buf);
+	struct node *node = node_find(core, node_id);
+
+	if (!node)
+		return -ESTALE;
+	ssize_t r = real_key ? xattr_get(core, node, real_key, value, size) : -EOPNOTSUPP;
+
+	node_unref(core, node);
+	return r;
+}
+
+static ssize_t xattr_list(struct core *core, struct node *node, char **listp)
+{
+	struct place place;
+	ssize_t r = place_hold(core, node, PLACE_META, &place);
+
+	if (r < 0)
+		return r;
+	_cleanup_close_ int fd = place_open_path(core, &place);
+
+	r = fd < 0 ? fd : sys_listxattr_alloc(fd, listp);
+	place_release(core, &place);
+	return r;
+}
+
+ssize_t core_listxattr(struct core *core, uint64_t node_id, char *list, size_t size)
+{
+	struct node *node = node_find(core, node_id);
+
+	if (!node)
+		return -ESTALE;
+	_cleanup_free_ char *all = NULL;
+	ssize_t r = xattr_list(core, node, &all);
+
+	node_unref(core, node);
+	if (r < 0)
+		return r;
+	size_t shown = xattr_list_filter(core->ns, all, r);
+
+	if (size == 0)
+		return shown;
+	if (shown > size)
+		return -ERANGE;
+	memcpy(list, all, shown);
+	return shown;
+}
+
+/* ---- changes ---- */
+
+/* One attribute to set, or to remove if @value is NULL. */
+struct xattr_change {
+	const char *key; /* on disk */
+	const void *value;
+	size_t size;
+	int flags; /* XATTR_CREATE, XATTR_REPLACE */
+	bool kill_sgid;
+};
+
+/* What the change would fail with, asked before anything is copied up for it. */
+static int xattr_check(struct core *core, struct node *node, const struct xattr_change *change)
+{
+	bool must_exist = !change->value || change->flags & XATTR_REPLACE;
+	bool must_be_new = change->flags & XATTR_CREATE;
+	int r = attr_check_change(node);
+
+	if (r < 0 || (!must_exist && !must_be_new))
+		return r;
+	ssize_t size = xattr_get(core, node, change->key, NULL, 0);
+
+	if (size >= 0)
+		return must_be_new ? -EEXIST : 0;
+	return size == -ENODATA && !must_exist ? 0 : (int)size;
+}
+
+/* An access ACL was set by someone who may not give rights away through the group. */
+static int xattr_kill_sgid(int fd)
+{
+	struct statx st;
+	int r = sys_stat(fd, "", &st);
+
+	if (r < 0 || !(st.stx_mode & S_ISGID))
+		return r;
+	return upper_chmod(fd, st.stx_mode & 07777 & ~S_ISGID);
+}
+
+static int xattr_apply_at(struct core *core, const struct place *place,
+			  const struct xattr_change *change)
+{
+	_cleanup_close_ int fd = place_open_path(core, place);
+
+	if (fd < 0)
+		return fd;
+	if (!place->is_upper) /* copied up a moment ago, and a lower is never written */
+		return -ESTALE;
+	if (!change->value)
+		return upper_removexattr(fd, change->key);
+	int r = upper_setxattr(fd, change->key, change->value, change->size, change->flags);
+
+	return r == 0 && change->kill_sgid ? xattr_kill_sgid(fd) : r;
+}
+
+static int xattr_apply(struct core *core, const struct core_call *call, struct node *node,
+		       const struct xattr_change *change)
+{
+	struct place place;
+	int r = xattr_check(core, node, change);
+
+	if (r == 0)
+		r = copyup_node(core, call, node, COPYUP_META);
+	if (r == 0)
+		r = place_hold(core, node, PLACE_META, &place);
+	if (r < 0)
+		return r;
+	r = xattr_apply_at(core, &place, change);
+	place_release(core, &place);
+	return r;
+}
+
+static int xattr_change(struct core *core, const struct core_call *call, uint64_t node_id,
+			const struct xattr_change *change)
+{
+	if (core->read_only)
+		return -EROFS;
+	if (!change->key)
+		return -EOPNOTSUPP; /* too long once it is escaped */
+	struct node *node = node_find(core, node_id);
+
+	if (!node)
+		return -ESTALE;
+	int r = xattr_apply(core, call, node, change);
+
+	node_unref(core, node);
+	return r;
+}
+
+int core_setxattr(struct core *core, const struct core_call *call, uint64_t node, const char *key,
+		  const void *value, size_t size, int flags, bool kill_sgid)
+{
+	char buf[XATTR_KEY_MAX + 1];
+	const struct xattr_change change = {
+		.key = xattr_name_escape(core->ns, key, buf),
+		.value = value ? value : "", /* an empty value may come without a place */
+		.size = size,
+		.flags = flags,
+		.kill_sgid = kill_sgid,
+	};
+
+	return xattr_change(core, call, node, &change);
+}
+
+int core_removexattr(struct core *core, const struct core_call *call, uint64_t node,
+		     const char *key)
+{
+	char buf[XATTR_KEY_MAX + 1];
+	const struct xattr_change change = { .key = xattr_name_escape(core->ns, key, buf) };
+
+	return xattr_change(core, call, node, &change);
+}
