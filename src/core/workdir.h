@@ -45,10 +45,5 @@ int workdir_make_whiteout(struct core *core, int dirfd, const char *name);
 int workdir_discard(struct core *core, const char *temp);
 /* A name that is not in use in the work directory. */
 void workdir_temp_name(struct core *core, char name[WORKDIR_TEMP_MAX]);
-/*
- * Makes a whiteout: a hard link of the one in the work directory, where there are hard links.
- * -EEXIST: the name is taken.
- */
-int workdir_make_whiteout(struct core *core, int dirfd, const char *name);
 
 #endif
