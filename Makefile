@@ -13,6 +13,9 @@ BUILD ?= build
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 
+# The tools below run in parallel themselves.
+.NOTPARALLEL:
+
 .PHONY: all build deps deps-check check asan ubsan tsan fuzz bench lint install demo clean
 
 all: build
