@@ -309,6 +309,11 @@ void workdir_temp_name(struct core *core, char name[WORKDIR_TEMP_MAX])
 	snprintf(name, WORKDIR_TEMP_MAX, "#%llx", number);
 }
 
+int workdir_discard(struct core *core, const char *temp)
+{
+	return cleanup_remove_tree(core, core->work.fd, temp);
+}
+
 /* ---- whiteouts ---- */
 
 /* The name of the whiteout to link, made if there is none. */
