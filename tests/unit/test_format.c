@@ -778,8 +778,11 @@ static int live_compare(void *argument)
 
 static void test_origin_like_kernel(void **state)
 {
-	int result = unit_fork(live_compare, *state);
+	int result;
 
+	if (!unit_is_root())
+		unit_skip("needs root");
+	result = unit_fork(live_compare, *state);
 	if (result == LIVE_NO_RIGHTS)
 		unit_skip("mounting kernel overlayfs is not allowed here");
 	assert_int_equal(result, LIVE_OK);

@@ -36,15 +36,6 @@ static int scratch_fd(void **state)
 	return ((struct unit_scratch *)*state)->fd;
 }
 
-/* Root over all ids, not only over those of a user namespace. */
-static bool is_root(void)
-{
-	_cleanup_fclose_ FILE *f = fopen("/proc/self/uid_map", "re");
-	unsigned long long count = 0;
-
-	return geteuid() == 0 && f && fscanf(f, "0 0 %llu", &count) == 1 && count == UINT32_MAX;
-}
-
 /* --- files by name -------------------------------------------------------------------- */
 
 static void test_open_stays_beneath(void **state)
@@ -135,7 +126,7 @@ static void test_names(void **state)
 	assert_int_equal(sys_rmdir(dirfd, "dir"), 0);
 	assert_int_equal(sys_unlink(dirfd, "link"), 0);
 	assert_int_equal(sys_unlink(dirfd, "link"), -ENOENT);
-	if (is_root()) {
+	if (unit_is_root()) {
 		assert_int_equal(sys_link(link, "", dirfd, "again"), 0);
 		assert_int_equal(sys_mknod(dirfd, "null", S_IFCHR | 0600, makedev(1, 300)), 0);
 		assert_int_equal(sys_stat(dirfd, "null", &st), 0);
@@ -217,7 +208,7 @@ static void test_attributes_of_path_fd(void **state)
 	assert_int_equal(sys_stat(link, "", &st), 0);
 	assert_int_equal(st.stx_atime.tv_sec, 1);
 	assert_int_equal(sys_chown(link, (uid_t)-1, (gid_t)-1), 0);
-	if (is_root()) {
+	if (unit_is_root()) {
 		assert_int_equal(sys_chown(link, 12, 34), 0);
 		assert_int_equal(sys_stat(link, "", &st), 0);
 		assert_int_equal(st.stx_uid, 12);
@@ -405,7 +396,7 @@ static void test_xattr(void **state)
 	check_xattrs(path, "user.key");
 	check_xattrs(dirfd, "user.key");
 	check_xattrs(dir_path, "user.key");
-	if (is_root()) {
+	if (unit_is_root()) {
 		link = sys_open(dirfd, "link", O_PATH, 0);
 		check_xattrs(link, "trusted.key");
 		assert_int_equal(sys_setxattr(link, "trusted.key", "link", 4, 0), 0);
@@ -791,7 +782,7 @@ static void test_creds(void **state)
 {
 	int result;
 
-	if (!is_root())
+	if (!unit_is_root())
 		unit_skip("needs root");
 	result = unit_fork(act_as_others, *state);
 	if (result == CHILD_NO_RIGHTS)
@@ -806,7 +797,7 @@ static int act_without_rights(void *argument)
 	struct statx st;
 
 	child_check(fchmod(dirfd, 0777) == 0);
-	if (is_root())
+	if (unit_is_root())
 		child_check(setgid(65534) == 0 && setuid(65534) == 0);
 	child_check(sys_creds_init() == -EPERM);
 	child_check(!sys_creds_has_cap(CAP_SETUID));
@@ -820,7 +811,7 @@ static int act_without_rights(void *argument)
 
 static void test_creds_without_rights(void **state)
 {
-	if (geteuid() == 0 && !is_root())
+	if (geteuid() == 0 && !unit_is_root())
 		unit_skip("root of a user namespace can become nobody else");
 	assert_int_equal(unit_fork(act_without_rights, *state), CHILD_OK);
 }

@@ -21,6 +21,9 @@ struct unit_scratch {
 int unit_scratch_setup(void **state);
 int unit_scratch_teardown(void **state);
 
+/* Root over all ids, not only over those of a user namespace. */
+bool unit_is_root(void);
+
 /* Creates @name in @dirfd with @text; fails the test if it cannot. */
 void unit_write(int dirfd, const char *name, const char *text);
 
