@@ -49,7 +49,7 @@ bool unit_is_root(void)
 {
 	FILE *f = fopen("/proc/self/uid_map", "re");
 	unsigned long long count = 0;
-	bool all = f && fscanf(f, "0 0 %llu", &count) == 1 && count == UINT32_MAX;
+	bool all = f && fscanf(f, " 0 0 %llu", &count) == 1 && count == UINT32_MAX;
 
 	if (f)
 		fclose(f);
