@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/* Making one object's metadata equal to another's. */
+#include "core/clone.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "core/upper.h"
+#include "format/acl.h"
+#include "format/protattr.h"
+#include "sys/file.h"
+#include "sys/xattr.h"
+
+/* An attribute whose loss would change who may do what. */
+static bool clone_must_copy(const char *key)
+{
+	return strncmp(key, "security.", 9) == 0 || strcmp(key, ACL_XATTR_ACCESS) == 0 ||
+	       strcmp(key, ACL_XATTR_DEFAULT) == 0;
+}
+
+static int clone_xattr(const struct clone_attr *clone, const char *key)
+{
+	_cleanup_free_ char *value = NULL;
+	ssize_t size = sys_getxattr_alloc(clone->from, key, &value);
+
+	if (size == -ENODATA)
+		return 0; /* gone meanwhile, or a name that has no value to this reader */
+	if (size < 0)
+		return size == -EOPNOTSUPP && !clone_must_copy(key) ? 0 : size;
+	int r = upper_setxattr(clone->to, key, value, size, 0);
+
+	if (r == -EOPNOTSUPP && !clone_must_copy(key))
+		return 0;
+	return r;
+}
+
+static int clone_xattrs(const struct clone_attr *clone)
+{
+	_cleanup_free_ char *list = NULL;
+	ssize_t size = sys_listxattr_alloc(clone->from, &list);
+	int r = 0;
+
+	if (size < 0)
+		return size == -EOPNOTSUPP ? 0 : size;
+	for (const char *key = list; r == 0 && key < list + size; key += strlen(key) + 1) {
+		if (!xattr_name_is_private(clone->core->ns, key))
+			r = clone_xattr(clone, key);
+	}
+	return r;
+}
+
+/* Append-only and immutable are kept in an attribute; a few others are set for real. */
+static int clone_fsflags(const struct clone_attr *clone)
+{
+	const unsigned int copied = FS_SYNC_FL | FS_NOATIME_FL | FS_DIRSYNC_FL | FS_NODUMP_FL;
+	const uint64_t attributes = clone->st->stx_attributes;
+	unsigned int prot = (attributes & STATX_ATTR_APPEND ? PROTATTR_APPEND : 0) |
+			    (attributes & STATX_ATTR_IMMUTABLE ? PROTATTR_IMMUTABLE : 0);
+	unsigned int flags, real;
+
+	if (!S_ISREG(clone->st->stx_mode) && !S_ISDIR(clone->st->stx_mode))
+		return 0;
+	if (prot) {
+		char letters[PROTATTR_SIZE_MAX];
+		size_t size = protattr_encode(prot, letters);
+		int r = upper_setxattr(clone->to, core_key(clone->core, XATTR_PROTATTR), letters,
+				       size, 0);
+
+		if (r < 0)
+			return r;
+	}
+	_cleanup_close_ int from = sys_reopen(clone->from, O_RDONLY | O_NONBLOCK);
+
+	if (from < 0 || sys_get_fsflags(from, &flags) < 0 || !(flags & copied))
+		return 0; /* none, or a file system without them */
+	_cleanup_close_ int to = sys_reopen(clone->to, O_RDONLY | O_NONBLOCK);
+
+	if (to < 0 || sys_get_fsflags(to, &real) < 0)
+		return 0;
+	int r = upper_set_fsflags(to, real | (flags & copied));
+
+	return r == -EOPNOTSUPP || r == -ENOTTY || r == -EPERM ? 0 : r;
+}
+
+int clone_attributes(const struct clone_attr *clone)
+{
+	const struct statx *st = clone->st;
+	struct statx made;
+	int r = sys_stat(clone->to, "", &made);
+
+	/* The owner first: a change of owner takes set-id bits and capabilities away. */
+	if (r == 0 && (made.stx_uid != st->stx_uid || made.stx_gid != st->stx_gid))
+		r = upper_chown(clone->to, st->stx_uid, st->stx_gid);
+	if (r == 0)
+		r = clone_xattrs(clone);
+	if (r == 0)
+		r = clone_fsflags(clone);
+	if (r == 0 && !S_ISLNK(st->stx_mode))
+		r = upper_chmod(clone->to, st->stx_mode & 07777);
+	return r;
+}
+
+int clone_stat_times(int fd, const struct statx *st)
+{
+	const struct timespec times[2] = {
+		{ st->stx_atime.tv_sec, st->stx_atime.tv_nsec },
+		{ st->stx_mtime.tv_sec, st->stx_mtime.tv_nsec },
+	};
+
+	return upper_utimens(fd, times);
+}
+
+int clone_times(const struct clone_attr *clone)
+{
+	return clone_stat_times(clone->to, clone->st);
+}
+
+int clone_sync_dir(int fd)
+{
+	_cleanup_close_ int dir = sys_reopen(fd, O_RDONLY | O_DIRECTORY);
+
+	return dir < 0 ? dir : upper_fsync(dir, false);
+}

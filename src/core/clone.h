@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* Making one object's metadata equal to another's: for copy-up and for replaced directories. */
+#ifndef VENEER_CORE_CLONE_H
+#define VENEER_CORE_CLONE_H
+
+#include "core/internal.h"
+
+struct clone_attr {
+	struct core *core;
+	int from; /* O_PATH */
+	int to; /* in the work directory; O_PATH or open */
+	const struct statx *st; /* of from */
+};
+
+/*
+ * Owner, extended attributes (private ones left out; ACLs and capabilities included), file
+ * flags, mode: in the order in which none of them undoes another. 0 or -errno.
+ */
+int clone_attributes(const struct clone_attr *clone);
+/* Access and modification time; last, as everything else changes them. */
+int clone_times(const struct clone_attr *clone);
+/* Gives @fd the times in @st. */
+int clone_stat_times(int fd, const struct statx *st);
+/* fsync of the directory behind the O_PATH descriptor. */
+int clone_sync_dir(int fd);
+
+#endif

@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Copy-up.  A copy is prepared in the work directory and published by one
+ * rename, so that a crash leaves the old object or the new one.  docs/crash.md
+ * has the steps; docs/locking.md says why no rename can come between.
+ */
+#include "core/copyup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "core/clone.h"
+#include "core/datafd.h"
+#include "core/lookup.h"
+#include "core/origin.h"
+#include "core/place.h"
+#include "core/upper.h"
+#include "sys/file.h"
+
+/* One copy in the making. */
+struct copyup {
+	struct core *core;
+	const struct core_call *call;
+	struct node *node;
+	uint64_t limit; /* of the data that is copied */
+	struct statx st; /* of the source */
+	int source; /* O_PATH; owned */
+	const struct layer *layer; /* the source's; NULL: the upper itself (data of a metacopy) */
+	char temp[WORKDIR_TEMP_MAX];
+	int fd; /* the copy: a regular file open for writing, else O_PATH; owned */
+	bool made; /* temp exists */
+};
+
+static bool copyup_is_interrupted(void *context)
+{
+	const struct core_call *call = context;
+
+	return call && call->is_interrupted && call->is_interrupted(call->context);
+}
+
+static bool node_satisfies(const struct node *node, enum copyup_what what)
+{
+	return node_has(node, NODE_UPPER) &&
+	       (what == COPYUP_META || !node_has(node, NODE_METACOPY));
+}
+
+int copyup_mark_impure(struct core *core, struct node *dir)
+{
+	if (lookup_is_impure(core, dir))
+		return 0;
+	int fd = ldir_pin(&core->fds, dir->dir->upper);
+
+	if (fd < 0)
+		return fd;
+	int r = upper_setxattr(fd, core_key(core, XATTR_IMPURE), "y", 1, 0);
+
+	ldir_unpin(dir->dir->upper);
+	if (r == 0)
+		atomic_store(&dir->dir->impure, true);
+	return r;
+}
+
+/* ---- preparing the copy ---- */
+
+/* Opens what is copied; for a metacopy file in the upper that is the upper file itself. */
+static int copyup_open_source(struct copyup *c)
+{
+	struct place place;
+	int r = place_hold(c->core, c->node, PLACE_META, &place);
+
+	if (r < 0)
+		return r;
+	r = place_stat(&place, &c->st);
+	c->source = r < 0 ? r : place_open_path(c->core, &place);
+	c->layer = place.ldir && !place.is_upper ? place.ldir->layer : NULL;
+	place_release(c->core, &place);
+	if (c->source < 0)
+		return c->source;
+	return (c->st.stx_mode & S_IFMT) == c->node->type ? 0 : -ESTALE;
+}
+
+/* Copies the data into @fd. */
+static int copyup_data(struct copyup *c, int fd)
+{
+	struct datafd *data;
+	uint64_t size = c->st.stx_size < c->limit ? c->st.stx_size : c->limit;
+
+	if (size == 0)
+		return 0;
+	int from = datafd_acquire(c->core, c->node, false, &data);
+
+	if (from < 0)
+		return from;
+	const struct sys_copy copy = {
+		.from = from,
+		.to = fd,
+		.size = size,
+		.is_interrupted = copyup_is_interrupted,
+		.context = (void *)c->call,
+	};
+	int r = upper_copy_data(&copy);
+
+	datafd_release(c->core, data);
+	return r;
+}
+
+static int copyup_make_regular(struct copyup *c)
+{
+	c->fd = upper_create(c->core->work.fd, c->temp, O_RDWR, 0600);
+	if (c->fd < 0)
+		return c->fd;
+	c->made = true;
+	return copyup_data(c, c->fd);
+}
+
+static int copyup_make_symlink(struct copyup *c)
+{
+	char target[PATH_MAX];
+	ssize_t size = sys_readlink(c->source, "", target, sizeof(target) - 1);
+
+	if (size < 0)
+		return size;
+	target[size] = '\0';
+	return upper_symlink(target, c->core->work.fd, c->temp);
+}
+
+/* Makes the bare object in the work directory. */
+static int copyup_make(struct copyup *c)
+{
+	int r;
+
+	workdir_temp_name(c->core, c->temp);
+	if (S_ISREG(c->st.stx_mode))
+		return copyup_make_regular(c);
+	if (S_ISDIR(c->st.stx_mode))
+		r = upper_mkdir(c->core->work.fd, c->temp, 0700);
+	else if (S_ISLNK(c->st.stx_mode))
+		r = copyup_make_symlink(c);
+	else
+		r = upper_mknod(c->core->work.fd, c->temp, (c->st.stx_mode & S_IFMT) | 0600,
+				sys_stat_rdev(&c->st));
+	if (r < 0)
+		return r;
+	c->made = true;
+	c->fd = sys_open(c->core->work.fd, c->temp, O_PATH | O_NOFOLLOW, 0);
+	return c->fd < 0 ? c->fd : 0;
+}
+
+/* Everything but the data. */
+static int copyup_attributes(struct copyup *c)
+{
+	const struct clone_attr clone = {
+		.core = c->core,
+		.from = c->source,
+		.to = c->fd,
+		.st = &c->st,
+	};
+	int r = clone_attributes(&clone);
+
+	if (r < 0)
+		return r;
+	if (S_ISDIR(c->st.stx_mode) || c->st.stx_nlink == 1)
+		r = origin_set(c->core, c->layer, c->source, c->fd);
+	return r < 0 ? r : clone_times(&clone);
+}
+
+/* To the disk before it can be seen, so that no crash shows an empty file under the old name. */
+static int copyup_sync(struct copyup *c)
+{
+	if (c->core->fsync == CORE_FSYNC_VOLATILE)
+		return 0;
+	if (S_ISREG(c->st.stx_mode))
+		return upper_fsync(c->fd, false);
+	if (c->core->fsync != CORE_FSYNC_STRICT || !S_ISDIR(c->st.stx_mode))
+		return 0;
+	_cleanup_close_ int fd = sys_reopen(c->fd, O_RDONLY | O_DIRECTORY);
+
+	return fd < 0 ? fd : upper_fsync(fd, false);
+}
+
+/* ---- publishing ---- */
+
+/* Moves the copy to its name. The parent's lock is held for writing. */
+static int copyup_rename(struct copyup *c, struct node *parent, const char *name)
+{
+	struct core *core = c->core;
+	struct statx before;
+	int r = copyup_mark_impure(core, parent);
+
+	if (r < 0)
+		return r;
+	int fd = ldir_pin(&core->fds, parent->dir->upper);
+
+	if (fd < 0)
+		return fd;
+	r = sys_stat(fd, "", &before);
+	if (r == 0)
+		r = upper_rename(core->work.fd, c->temp, fd, name, RENAME_NOREPLACE);
+	if (r == 0) {
+		c->made = false;
+		/* Nothing in the union changed, so neither do the directory's times. */
+		if (clone_stat_times(fd, &before) < 0)
+			log_warning_limited("%s: the directory's times changed by a copy-up", name);
+	}
+	ldir_unpin(parent->dir->upper);
+	return r == -EEXIST ? -ESTALE : r; /* somebody else wrote into the upper */
+}
+
+/* From now on the node's object is the copy. The parent's lock is held for writing. */
+static int copyup_settle(struct copyup *c, struct node *parent, const char *name)
+{
+	struct core *core = c->core;
+	struct node *node = c->node;
+	struct ldir *upper = NULL;
+	struct datafd *data = NULL, *old = NULL;
+	struct statx st;
+	int r = sys_stat(c->fd, "", &st);
+
+	if (r < 0)
+		return r;
+	if (node_is_dir(node)) {
+		upper = ldir_new(parent->dir->upper, name, &st);
+		if (!upper)
+			return -ENOMEM;
+	} else if (S_ISREG(node->type) && node->file) {
+		data = datafd_new(core, fd_take(&c->fd), true, true);
+		if (!data)
+			return -ENOMEM;
+	}
+	if (parent) {
+		r = copyup_rename(c, parent, name);
+		if (r < 0) {
+			ldir_unref(&core->fds, upper);
+			if (data)
+				datafd_unref(core, data);
+			return r;
+		}
+	}
+	node_lock(core, node);
+	node->upper_ino = st.stx_ino;
+	if (upper)
+		node->dir->upper = upper;
+	if (data)
+		datafd_replace_locked(core, node, data, &old);
+	node_set(node, NODE_UPPER);
+	node_clear(node, NODE_METACOPY);
+	node_unlock(core, node);
+	if (old)
+		datafd_unref(core, old);
+	return 0;
+}
+
+/* The node lost its name: the copy lives on without one, as an orphan. */
+static int copyup_settle_orphan(struct copyup *c)
+{
+	int r = datafd_keep_orphan(c->core, c->node, c->core->work.fd, c->temp);
+
+	return r < 0 ? r : copyup_settle(c, NULL, NULL);
+}
+
+/*
+ * The node's place, with its directory's lock held for writing: it may have been renamed or
+ * removed since we looked.  (A rename copies up first, so it waits for us; docs/locking.md.)
+ */
+static struct link *copyup_lock_place(struct core *core, struct node *node, struct node **parentp)
+{
+	for (;;) {
+		struct node *parent = node_get_parent(core, node);
+
+		*parentp = parent;
+		if (!parent)
+			return NULL;
+		lock_rw_write(&parent->dir->lock);
+		node_lock(core, node);
+		struct link *link = node->links;
+		bool same = link && link->parent == parent;
+
+		node_unlock(core, node);
+		if (same)
+			return link;
+		lock_rw_write_unlock(&parent->dir->lock);
+		node_unref(core, parent);
+	}
+}
+
+static int copyup_sync_parent(struct core *core, struct node *parent)
+{
+	int fd = ldir_pin(&core->fds, parent->dir->upper);
+
+	if (fd < 0)
+		return fd;
+	int r = clone_sync_dir(fd);
+
+	ldir_unpin(parent->dir->upper);
+	return r;
+}
+
+static int copyup_publish(struct copyup *c)
+{
+	struct node *parent;
+	struct link *link = copyup_lock_place(c->core, c->node, &parent);
+
+	if (!link)
+		return node_is_dir(c->node) ? -ENOENT : copyup_settle_orphan(c);
+	int r = parent->dir->upper ? copyup_settle(c, parent, link->name) : -ESTALE;
+
+	if (r == 0 && c->core->fsync == CORE_FSYNC_STRICT)
+		r = copyup_sync_parent(c->core, parent);
+	lock_rw_write_unlock(&parent->dir->lock);
+	node_unref(c->core, parent);
+	return r;
+}
+
+/* ---- data of a metacopy file ---- */
+
+/*
+ * The file is in the upper, its data is not: copied into it in place. Until the metacopy
+ * attribute is gone nobody reads it there, so a crash on the way changes nothing.
+ */
+static int copyup_fill(struct copyup *c)
+{
+	struct core *core = c->core;
+	struct datafd *data, *old = NULL;
+	_cleanup_close_ int fd = sys_reopen(c->source, O_RDWR | O_NONBLOCK);
+
+	if (fd < 0)
+		return fd;
+	int r = copyup_data(c, fd);
+
+	if (r == 0)
+		r = upper_truncate(fd, c->st.stx_size < c->limit ? c->st.stx_size : c->limit);
+	if (r == 0)
+		r = clone_stat_times(fd, &c->st);
+	if (r == 0 && core->fsync != CORE_FSYNC_VOLATILE)
+		r = upper_fsync(fd, false);
+	if (r == 0)
+		r = upper_removexattr(fd, core_key(core, XATTR_METACOPY));
+	if (r < 0)
+		return r;
+	data = c->node->file ? datafd_new(core, fd_take(&fd), true, true) : NULL;
+	node_lock(core, c->node);
+	datafd_replace_locked(core, c->node, data, &old);
+	node_clear(c->node, NODE_METACOPY);
+	node_unlock(core, c->node);
+	if (old)
+		datafd_unref(core, old);
+	return 0;
+}
+
+/* ---- one node ---- */
+
+static int copyup_perform(struct copyup *c)
+{
+	int r = copyup_open_source(c);
+
+	if (r < 0)
+		return r;
+	if (node_has(c->node, NODE_UPPER))
+		return copyup_fill(c);
+	if (!c->layer)
+		return -ESTALE;
+	r = copyup_make(c);
+	if (r == 0)
+		r = copyup_attributes(c);
+	if (r == 0)
+		r = copyup_sync(c);
+	return r < 0 ? r : copyup_publish(c);
+}
+
+static int copyup_run(struct core *core, const struct core_call *call, struct node *node,
+		      uint64_t limit)
+{
+	struct copyup c = {
+		.core = core,
+		.call = call,
+		.node = node,
+		.limit = limit,
+		.source = -1,
+		.fd = -1,
+	};
+	int r = copyup_perform(&c);
+
+	if (c.made)
+		workdir_discard(core, c.temp);
+	if (c.fd >= 0)
+		close(c.fd);
+	if (c.source >= 0)
+		close(c.source);
+	return r;
+}
+
+/* Makes this thread the one that copies; 1 if the work is done already, or -EINTR. */
+static int copyup_begin(struct core *core, const struct core_call *call, struct node *node,
+			enum copyup_what what)
+{
+	int r = 0;
+
+	node_lock(core, node);
+	while (r == 0 && !node_satisfies(node, what) && node_has(node, NODE_COPYING)) {
+		if (copyup_is_interrupted((void *)call))
+			r = -EINTR;
+		else
+			node_wait(core, node, 50);
+	}
+	if (r == 0 && node_satisfies(node, what))
+		r = 1;
+	if (r == 0)
+		node_set(node, NODE_COPYING);
+	node_unlock(core, node);
+	return r;
+}
+
+static int copyup_one(struct core *core, const struct core_call *call, struct node *node,
+		      enum copyup_what what, uint64_t limit)
+{
+	int r = copyup_begin(core, call, node, what);
+
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = copyup_run(core, call, node, limit);
+	node_lock(core, node);
+	node_clear(node, NODE_COPYING);
+	node_wake(core, node);
+	node_unlock(core, node);
+	return r;
+}
+
+/* The topmost directory above @node that is not in the upper yet, with a reference, or NULL. */
+static struct node *copyup_next_parent(struct core *core, struct node *node)
+{
+	struct node *at = node_get_parent(core, node), *missing = NULL;
+
+	while (at) {
+		if (!node_has(at, NODE_UPPER)) {
+			if (missing)
+				node_unref(core, missing);
+			missing = node_ref(at);
+		}
+		struct node *parent = node_get_parent(core, at);
+
+		node_unref(core, at);
+		at = parent;
+		/* What is in the upper lies in a directory that is in the upper. */
+		if (at && missing && node_has(at, NODE_UPPER))
+			at = node_unref(core, at);
+	}
+	return missing;
+}
+
+static int copyup_ensure(struct core *core, const struct core_call *call, struct node *node,
+			 enum copyup_what what, uint64_t limit)
+{
+	int r = 0;
+
+	if (node_satisfies(node, what))
+		return 0;
+	if (core->read_only)
+		return -EROFS;
+	while (r == 0 && !node_has(node, NODE_UPPER)) {
+		struct node *parent = copyup_next_parent(core, node);
+
+		if (!parent)
+			break;
+		r = copyup_one(core, call, parent, COPYUP_META, UINT64_MAX);
+		node_unref(core, parent);
+	}
+	return r < 0 ? r : copyup_one(core, call, node, what, limit);
+}
+
+int copyup_node(struct core *core, const struct core_call *call, struct node *node,
+		enum copyup_what what)
+{
+	return copyup_ensure(core, call, node, what, UINT64_MAX);
+}
+
+int copyup_truncated(struct core *core, const struct core_call *call, struct node *node,
+		     uint64_t size)
+{
+	return copyup_ensure(core, call, node, COPYUP_DATA, size);
+}

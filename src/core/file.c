@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Regular files' data.  Every call goes to the node's current data file; the
+ * first change copies it up.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "core/attr.h"
+#include "core/copyup.h"
+#include "core/datafd.h"
+#include "core/upper.h"
+#include "sys/file.h"
+
+/* Finds the regular file @id. */
+static int node_find_file(struct core *core, uint64_t id, struct node **nodep)
+{
+	struct node *node = node_find(core, id);
+
+	if (!node)
+		return -ESTALE;
+	if (!S_ISREG(node->type)) {
+		int r = node_is_dir(node) ? -EISDIR : -EINVAL;
+
+		node_unref(core, node);
+		return r;
+	}
+	*nodep = node;
+	return 0;
+}
+
+static int file_check_open(struct core *core, const struct node *node, int flags)
+{
+	if ((flags & O_ACCMODE) == O_RDONLY)
+		return 0;
+	if (core->read_only)
+		return -EROFS;
+	if (node_has(node, NODE_IMMUTABLE))
+		return -EPERM;
+	if (node_has(node, NODE_APPEND) && (!(flags & O_APPEND) || flags & O_TRUNC))
+		return -EPERM;
+	return 0;
+}
+
+int core_open(struct core *core, const struct core_call *call, uint64_t id, int flags)
+{
+	struct node *node;
+	int r = node_find_file(core, id, &node);
+
+	(void)call;
+	if (r < 0)
+		return r;
+	r = file_check_open(core, node, flags);
+	if (r == 0)
+		r = datafd_open(core, node, (flags & O_ACCMODE) != O_RDONLY);
+	node_unref(core, node);
+	return r;
+}
+
+void core_release(struct core *core, uint64_t id)
+{
+	struct node *node;
+
+	if (node_find_file(core, id, &node) < 0)
+		return;
+	datafd_close(core, node);
+	node_unref(core, node);
+}
+
+ssize_t core_read(struct core *core, uint64_t id, void *buf, size_t size, uint64_t offset)
+{
+	struct node *node;
+	struct datafd *data;
+	ssize_t r = node_find_file(core, id, &node);
+
+	if (r < 0)
+		return r;
+	int fd = datafd_acquire(core, node, false, &data);
+
+	if (fd >= 0) {
+		r = sys_pread(fd, buf, size, offset);
+		datafd_release(core, data);
+	}
+	node_unref(core, node);
+	return fd < 0 ? fd : r;
+}
+
+/* The data file, in the upper, open for writing. */
+static int file_begin_change(struct core *core, const struct core_call *call, uint64_t id,
+			     struct node **nodep, struct datafd **datap)
+{
+	struct node *node;
+	int r = node_find_file(core, id, &node);
+
+	if (r < 0)
+		return r;
+	r = core->read_only ? -EROFS : node_has(node, NODE_IMMUTABLE) ? -EPERM : 0;
+	if (r == 0)
+		r = copyup_node(core, call, node, COPYUP_DATA);
+	if (r == 0)
+		r = datafd_acquire(core, node, true, datap);
+	if (r < 0)
+		node_unref(core, node);
+	else
+		*nodep = node;
+	return r;
+}
+
+static void file_end_change(struct core *core, struct node *node, struct datafd *data)
+{
+	datafd_release(core, data);
+	node_unref(core, node);
+}
+
+ssize_t core_write(struct core *core, const struct core_call *call, uint64_t id, const void *buf,
+		   size_t size, uint64_t offset, bool kill_suidgid)
+{
+	struct node *node;
+	struct datafd *data;
+	int fd = file_begin_change(core, call, id, &node, &data);
+
+	if (fd < 0)
+		return fd;
+	ssize_t r = kill_suidgid ? attr_kill_suidgid(fd) : 0;
+
+	if (r == 0)
+		r = upper_write(fd, buf, size, offset);
+	file_end_change(core, node, data);
+	return r;
+}
+
+int core_fallocate(struct core *core, const struct core_call *call, uint64_t id, int mode,
+		   uint64_t offset, uint64_t length)
+{
+	struct node *node;
+	struct datafd *data;
+	int fd = file_begin_change(core, call, id, &node, &data);
+
+	if (fd < 0)
+		return fd;
+	int r = upper_fallocate(fd, mode, offset, length);
+
+	file_end_change(core, node, data);
+	return r;
+}
+
+off_t core_seek(struct core *core, uint64_t id, off_t offset, int whence)
+{
+	struct node *node;
+	struct datafd *data;
+	off_t r = node_find_file(core, id, &node);
+
+	if (r < 0)
+		return r;
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		r = -EINVAL;
+	int fd = r < 0 ? (int)r : datafd_acquire(core, node, false, &data);
+
+	if (fd >= 0) {
+		r = sys_seek(fd, offset, whence);
+		datafd_release(core, data);
+	}
+	node_unref(core, node);
+	return fd < 0 ? fd : r;
+}
+
+ssize_t core_copy_range(struct core *core, const struct core_call *call, uint64_t from,
+			uint64_t from_offset, uint64_t to, uint64_t to_offset, size_t size)
+{
+	struct node *source, *node;
+	struct datafd *source_data, *data;
+	ssize_t r = node_find_file(core, from, &source);
+
+	if (r < 0)
+		return r;
+	int to_fd = file_begin_change(core, call, to, &node, &data);
+
+	/* After the copy-up: source and target may be one file. */
+	int from_fd = to_fd < 0 ? to_fd : datafd_acquire(core, source, false, &source_data);
+
+	r = from_fd;
+	if (from_fd >= 0) {
+		r = upper_copy_range(from_fd, from_offset, to_fd, to_offset, size);
+		datafd_release(core, source_data);
+	}
+	if (to_fd >= 0)
+		file_end_change(core, node, data);
+	node_unref(core, source);
+	return r;
+}
+
+int core_fsync(struct core *core, uint64_t id, bool data_only)
+{
+	struct node *node;
+	struct datafd *data;
+	int r = node_find_file(core, id, &node);
+
+	if (r < 0)
+		return r;
+	if (core->fsync != CORE_FSYNC_VOLATILE && node_has(node, NODE_UPPER)) {
+		int fd = datafd_acquire(core, node, false, &data);
+
+		r = fd;
+		if (fd >= 0) {
+			r = upper_fsync(fd, data_only);
+			datafd_release(core, data);
+		}
+	}
+	node_unref(core, node);
+	return r;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* Origin: which lower object an upper one was copied up from. */
+#include "core/origin.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/upper.h"
+#include "format/origin.h"
+#include "sys/file.h"
+#include "sys/handle.h"
+#include "sys/xattr.h"
+
+static bool origin_from_handle(const struct layer *layer, const struct sys_handle *handle,
+			       struct origin *origin)
+{
+	if (handle->size > ORIGIN_FID_MAX || handle->type < 0 || handle->type > 0xff)
+		return false;
+	*origin = (struct origin){ .type = handle->type, .fid_size = handle->size };
+	memcpy(origin->fid, handle->bytes, handle->size);
+	memcpy(origin->uuid, layer->uuid, sizeof(origin->uuid));
+	return true;
+}
+
+static bool origin_get(struct core *core, struct ldir *dir, const char *name,
+		       struct origin *origin)
+{
+	uint8_t value[ORIGIN_SIZE_MAX];
+	int fd = ldir_pin(&core->fds, dir);
+
+	if (fd < 0)
+		return false;
+	ssize_t size = sys_getxattr_at(fd, name, core_key(core, XATTR_ORIGIN), value, sizeof(value));
+
+	ldir_unpin(dir);
+	return size > 0 && origin_decode(value, size, origin) == ORIGIN_VALID;
+}
+
+/* A lower object can give its number to an upper one if it is of the same kind and has one name. */
+static bool origin_fits(const struct statx *st, const struct statx *lower)
+{
+	if ((st->stx_mode & S_IFMT) != (lower->stx_mode & S_IFMT))
+		return false;
+	return S_ISDIR(lower->stx_mode) || lower->stx_nlink == 1;
+}
+
+/* Is it what the lower directory @in has under the same name? */
+static bool origin_is_at(struct core *core, const struct origin *origin, struct ldir *in,
+			 const char *name, struct statx *lower)
+{
+	struct sys_handle handle;
+	struct origin there;
+	int fd = ldir_pin(&core->fds, in);
+
+	if (fd < 0)
+		return false;
+	bool same = sys_handle_get(fd, name, &handle) == 0 &&
+		    origin_from_handle(in->layer, &handle, &there) &&
+		    origin_is_equal(&there, origin) && sys_stat(fd, name, lower) == 0;
+
+	ldir_unpin(in);
+	return same;
+}
+
+/* Opens the handle on the first lower of that file system; only root may. */
+static bool origin_open(struct core *core, const struct origin *origin, struct statx *lower)
+{
+	struct sys_handle handle = { .type = origin->type, .size = origin->fid_size };
+
+	memcpy(handle.bytes, origin->fid, origin->fid_size);
+	for (unsigned int i = core->has_upper ? 1 : 0; i < core->layer_count; i++) {
+		const struct layer *layer = &core->layers[i];
+
+		if (!layer->has_handles || !layer->has_uuid ||
+		    memcmp(layer->uuid, origin->uuid, sizeof(layer->uuid)) != 0)
+			continue;
+		int fd = sys_handle_open(layer->fd, &handle, O_PATH | O_NOFOLLOW);
+
+		if (fd < 0)
+			return false;
+		int r = sys_stat(fd, "", lower);
+
+		close(fd);
+		return r == 0;
+	}
+	return false;
+}
+
+bool origin_find(struct core *core, struct node *parent, const struct statx *st, struct ldir *dir,
+		 const char *name, struct statx *lower)
+{
+	struct origin origin;
+
+	if (!origin_get(core, dir, name, &origin))
+		return false;
+	for (unsigned int i = 0; i < parent->dir->lower_count; i++) {
+		struct ldir *in = parent->dir->lowers[i];
+
+		if (in->layer->has_handles && origin_is_at(core, &origin, in, name, lower))
+			return origin_fits(st, lower);
+	}
+	return origin_open(core, &origin, lower) && origin_fits(st, lower);
+}
+
+int origin_set(struct core *core, const struct layer *layer, int lowerfd, int fd)
+{
+	uint8_t value[ORIGIN_SIZE_MAX];
+	struct sys_handle handle;
+	struct origin origin;
+	size_t size = 0;
+
+	if (layer->has_handles && sys_handle_get(lowerfd, "", &handle) == 0 &&
+	    origin_from_handle(layer, &handle, &origin))
+		size = origin_encode(&origin, value);
+	int r = upper_setxattr(fd, core_key(core, XATTR_ORIGIN), value, size, 0);
+
+	/* user.* attributes do not exist on symbolic links and special files: no identity then. */
+	return r == -EOPNOTSUPP || r == -EPERM ? 0 : r;
+}

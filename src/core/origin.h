@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Origin: which lower object an upper one was copied up from, so that it keeps
+ * the lower's inode number (docs/format.md "Origin").
+ */
+#ifndef VENEER_CORE_ORIGIN_H
+#define VENEER_CORE_ORIGIN_H
+
+#include "core/internal.h"
+
+/*
+ * Finds the lower object that the upper object @name in @dir (whose attributes are @st) names as
+ * its origin: by comparing handles with what the lowers of @parent hold under the same name,
+ * which needs no privilege, or else by opening the handle. True with its attributes in @lower.
+ * A lower file with several names gives no identity (each name is copied up by itself).
+ */
+bool origin_find(struct core *core, struct node *parent, const struct statx *st, struct ldir *dir,
+		 const char *name, struct statx *lower);
+
+/*
+ * Writes the origin attribute of a new upper object @fd for the lower object @lowerfd (O_PATH)
+ * of @layer. File systems without handles give an empty one. 0 or -errno.
+ */
+int origin_set(struct core *core, const struct layer *layer, int lowerfd, int fd);
+
+#endif

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Taking names away.  What a lower has under a name is hidden by a whiteout,
+ * put in place in the same step that takes the upper's object away.
+ */
+#include "core/remove.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "core/attr.h"
+#include "core/clone.h"
+#include "core/datafd.h"
+#include "core/listing.h"
+#include "core/lookup.h"
+#include "core/upper.h"
+#include "sys/file.h"
+
+/* ---- the node that loses its name ---- */
+
+static bool node_is_last_link(struct core *core, struct node *node)
+{
+	node_lock(core, node);
+	bool last = node->links && !node->links->next;
+
+	node_unlock(core, node);
+	return last;
+}
+
+/* The lower part will be reached by the name it has now. */
+static int remove_keep_lower(struct core *core, struct node *node, const char *name)
+{
+	if (!node->lower_dir || node->lower_name)
+		return 0;
+	struct name *kept = name_new(name, strlen(name));
+
+	if (!kept)
+		return -ENOMEM;
+	node_lock(core, node);
+	node->lower_name = kept;
+	node_unlock(core, node);
+	return 0;
+}
+
+int remove_keep(struct core *core, struct node *node, const struct target *target)
+{
+	if (node_is_dir(node)) {
+		/* A directory can be somebody's working directory: its descriptor stays. */
+		if (node->dir->upper && !node->dir->pinned) {
+			int fd = ldir_pin(&core->fds, node->dir->upper);
+
+			if (fd < 0)
+				return fd;
+			node->dir->pinned = true;
+		}
+		return 0;
+	}
+	int r = remove_keep_lower(core, node, target->name);
+
+	if (r == 0 && node_has(node, NODE_UPPER) && node_is_last_link(core, node))
+		r = datafd_keep_orphan(core, node, target->fd, target->name);
+	return r;
+}
+
+void remove_settle(struct core *core, struct node *node, const struct target *target)
+{
+	if (node_is_dir(node))
+		node->dir->dead = true;
+	node_remove_name(core, node, target->dir, target->name);
+	node_lock(core, node);
+	if (!node->links)
+		node_set(node, NODE_ORPHAN);
+	node_unlock(core, node);
+	target_changed(target->dir, node_is_dir(node) ? -1 : 0);
+}
+
+/* ---- the name on disk ---- */
+
+/* Replaces the upper object by a whiteout, in one step. */
+static int remove_by_whiteout(struct core *core, const struct target *target, bool is_dir)
+{
+	char temp[WORKDIR_TEMP_MAX];
+
+	workdir_temp_name(core, temp);
+	int r = workdir_make_whiteout(core, core->work.fd, temp);
+
+	if (r < 0)
+		return r;
+	r = upper_rename(core->work.fd, temp, target->fd, target->name,
+			 is_dir ? RENAME_EXCHANGE : 0);
+	/* The directory is in the work directory now, with the whiteouts it may hold. */
+	if (r < 0 || is_dir)
+		workdir_discard(core, temp);
+	return r;
+}
+
+/* Removes an upper directory that shows no names but may hold whiteouts. */
+static int remove_upper_dir(struct core *core, const struct target *target)
+{
+	char temp[WORKDIR_TEMP_MAX];
+	int r = upper_rmdir(target->fd, target->name);
+
+	if (r != -ENOTEMPTY && r != -EEXIST)
+		return r;
+	workdir_temp_name(core, temp);
+	r = upper_rename(target->fd, target->name, core->work.fd, temp, 0);
+	if (r == 0)
+		workdir_discard(core, temp);
+	return r;
+}
+
+static int remove_name(struct core *core, struct node *node, const struct target *target)
+{
+	bool is_dir = node_is_dir(node);
+
+	if (!node_has(node, NODE_UPPER))
+		return workdir_make_whiteout(core, target->fd, target->name);
+	int lower = lookup_lower_has(core, target->dir, target->name);
+
+	if (lower < 0)
+		return lower;
+	if (lower)
+		return remove_by_whiteout(core, target, is_dir);
+	return is_dir ? remove_upper_dir(core, target) : upper_unlink(target->fd, target->name);
+}
+
+/* The removed object is what we think it is: the upper may have been changed underneath. */
+static int remove_check_upper(struct core *core, const struct node *node,
+			      const struct target *target)
+{
+	struct statx st;
+
+	if (!node_has(node, NODE_UPPER))
+		return 0;
+	int r = sys_stat(target->fd, target->name, &st);
+
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	return st.stx_ino == node->upper_ino ? 0 : -ESTALE;
+}
+
+/* The directory's locks are held for writing. */
+static int remove_node(struct core *core, struct node *node, const struct target *target)
+{
+	int r = attr_check_change(node);
+
+	if (r == 0 && node_is_dir(node))
+		r = listing_check_empty(core, node);
+	if (r == 0)
+		r = remove_check_upper(core, node, target);
+	if (r == 0)
+		r = remove_keep(core, node, target);
+	if (r == 0)
+		r = remove_name(core, node, target);
+	if (r == 0)
+		remove_settle(core, node, target);
+	return r;
+}
+
+static int remove_run(struct core *core, const struct core_call *call, uint64_t parent,
+		      const char *name, bool is_dir)
+{
+	struct target target;
+	struct node *node;
+	int r = target_open(core, call, parent, name, true, &target);
+
+	if (r < 0)
+		return r;
+	r = lookup_name(core, target.dir, name, &node, NULL);
+	if (r == 0 && !node)
+		r = -ENOENT;
+	if (r < 0) {
+		target_close(core, &target);
+		return r;
+	}
+	if (is_dir != node_is_dir(node)) {
+		r = is_dir ? -ENOTDIR : -EISDIR;
+	} else if (is_dir) {
+		lock_rw_write(&node->dir->lock);
+		r = remove_node(core, node, &target);
+		lock_rw_write_unlock(&node->dir->lock);
+	} else {
+		r = remove_node(core, node, &target);
+	}
+	target_close(core, &target);
+	node_unref(core, node);
+	return r;
+}
+
+int core_unlink(struct core *core, const struct core_call *call, uint64_t parent, const char *name)
+{
+	return remove_run(core, call, parent, name, false);
+}
+
+int core_rmdir(struct core *core, const struct core_call *call, uint64_t parent, const char *name)
+{
+	return remove_run(core, call, parent, name, true);
+}
+
+/* ---- a directory that is renamed over ---- */
+
+/* An opaque directory in the work directory with the attributes of the one behind @fd. */
+static int remove_make_opaque_copy(struct core *core, int fd, const char *temp)
+{
+	struct statx st;
+	int r = sys_stat(fd, "", &st);
+
+	if (r == 0)
+		r = upper_mkdir(core->work.fd, temp, 0700);
+	if (r < 0)
+		return r;
+	_cleanup_close_ int copy = sys_open(core->work.fd, temp, O_PATH | O_DIRECTORY, 0);
+
+	if (copy < 0)
+		return copy;
+	const struct clone_attr clone = { .core = core, .from = fd, .to = copy, .st = &st };
+
+	r = clone_attributes(&clone);
+	if (r == 0)
+		r = upper_setxattr(copy, core_key(core, XATTR_OPAQUE), "y", 1, 0);
+	return r < 0 ? r : clone_times(&clone);
+}
+
+int remove_clear_dir(struct core *core, struct node *node, const struct target *target)
+{
+	char temp[WORKDIR_TEMP_MAX];
+
+	if (!node->dir->upper || !node_is_merged(node))
+		return 0;
+	int fd = ldir_pin(&core->fds, node->dir->upper);
+
+	if (fd < 0)
+		return fd;
+	workdir_temp_name(core, temp);
+	int r = remove_make_opaque_copy(core, fd, temp);
+
+	ldir_unpin(node->dir->upper);
+	if (r == 0)
+		r = upper_rename(core->work.fd, temp, target->fd, target->name, RENAME_EXCHANGE);
+	workdir_discard(core, temp);
+	return r;
+}

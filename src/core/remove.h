@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Taking names away: what removing and renaming over a name have in common. */
+#ifndef VENEER_CORE_REMOVE_H
+#define VENEER_CORE_REMOVE_H
+
+#include "core/create.h"
+
+/*
+ * @node is about to lose its name @target->name: if that is the only one known, what is needed
+ * to reach it afterwards is kept. 0 or -errno (then nothing may be removed).
+ */
+int remove_keep(struct core *core, struct node *node, const struct target *target);
+/* The name is gone on disk: forgets it. */
+void remove_settle(struct core *core, struct node *node, const struct target *target);
+/*
+ * Makes the empty merged directory @node, named by @target, empty in the upper as well, in one
+ * step: it is replaced by an opaque copy without whiteouts. Its lock is held for writing.
+ */
+int remove_clear_dir(struct core *core, struct node *node, const struct target *target);
+
+#endif
