@@ -269,7 +269,7 @@ static int creation_node(struct core *core, struct creation *c, const struct sta
 static int creation_adopt(struct core *core, struct creation *c, struct target *target, bool open,
 			  struct core_entry *entry)
 {
-	struct node *node;
+	struct node *node = NULL;
 	int r = c->fd >= 0 ? sys_stat(c->fd, "", &entry->attr) :
 			     sys_stat(target->fd, target->name, &entry->attr);
 

@@ -225,7 +225,8 @@ static int remove_make_opaque_copy(struct core *core, int fd, const char *temp)
 	return r < 0 ? r : clone_times(&clone);
 }
 
-int remove_clear_dir(struct core *core, struct node *node, const struct target *target)
+int remove_clear_dir(struct core *core, struct node *node, const struct target *target,
+		     bool *cleared)
 {
 	char temp[WORKDIR_TEMP_MAX];
 
@@ -241,6 +242,7 @@ int remove_clear_dir(struct core *core, struct node *node, const struct target *
 	ldir_unpin(node->dir->upper);
 	if (r == 0)
 		r = upper_rename(core->work.fd, temp, target->fd, target->name, RENAME_EXCHANGE);
+	*cleared = r == 0;
 	workdir_discard(core, temp);
 	return r;
 }

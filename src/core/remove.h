@@ -14,8 +14,10 @@ int remove_keep(struct core *core, struct node *node, const struct target *targe
 void remove_settle(struct core *core, struct node *node, const struct target *target);
 /*
  * Makes the empty merged directory @node, named by @target, empty in the upper as well, in one
- * step: it is replaced by an opaque copy without whiteouts. Its lock is held for writing.
+ * step: it is replaced by an opaque copy without whiteouts, then *@cleared is true. Its lock is
+ * held for writing.
  */
-int remove_clear_dir(struct core *core, struct node *node, const struct target *target);
+int remove_clear_dir(struct core *core, struct node *node, const struct target *target,
+		     bool *cleared);
 
 #endif

@@ -41,7 +41,8 @@ struct renaming {
 	unsigned int flags; /* as asked for */
 	bool exchange;
 	bool topology; /* the rename lock is held: a directory moves, or names between directories */
-	bool target_locked; /* the lock of the directory that is overwritten */
+	bool target_locked; /* the lock of the directory that is overwritten is held */
+	bool target_cleared; /* and it was replaced by an empty one that its node does not know */
 };
 
 /* ---- before the locks: everything in the upper ---- */
@@ -354,7 +355,7 @@ static int rename_on_disk(struct renaming *r)
 	if (e < 0)
 		return e;
 	if (what == UPPER_OBJECT && (!r->to.node || st.stx_ino != r->to.node->upper_ino) &&
-	    !(r->to.node && node_is_dir(r->to.node) && r->to.node->dir->pinned))
+	    !r->target_cleared)
 		return -ESTALE; /* changed underneath */
 	unsigned int flags = rename_real_flags(r, what == UPPER_WHITEOUT, &leaves_whiteout);
 
@@ -381,7 +382,9 @@ static int rename_prepare_overwritten(struct renaming *r)
 	}
 	int e = remove_keep(r->core, node, &r->to.at);
 
-	return e < 0 || !node_is_dir(node) ? e : remove_clear_dir(r->core, node, &r->to.at);
+	if (e == 0 && node_is_dir(node))
+		e = remove_clear_dir(r->core, node, &r->to.at, &r->target_cleared);
+	return e;
 }
 
 /* The names and directories that the tables will need, so that nothing can fail afterwards. */
@@ -449,13 +452,11 @@ static int rename_locked(struct renaming *r)
 		e = rename_prepare_move(r, &r->from, &r->to);
 	if (e == 0 && r->exchange)
 		e = rename_prepare_move(r, &r->to, &r->from);
-	bool replaced = r->target_locked && r->to.node->dir->pinned;
-
 	if (e == 0)
 		e = rename_on_disk(r);
 	if (e == 0)
 		rename_settle(r);
-	else if (replaced) /* an empty directory is there, but not the one the node knows */
+	else if (r->target_cleared)
 		remove_settle(r->core, r->to.node, &r->to.at);
 	return e;
 }
@@ -476,7 +477,7 @@ static int rename_with_locks(struct renaming *r)
 	r->from.at.fd = r->to.at.fd = -1;
 	if (r->target_locked)
 		lock_rw_write_unlock(&r->to.node->dir->lock);
-	r->target_locked = false;
+	r->target_locked = r->target_cleared = false;
 	rename_unlock_dirs(r);
 	if (r->topology)
 		lock_mutex_unlock(&r->core->rename_lock);
