@@ -66,25 +66,32 @@ static int workdir_note_feature(const struct sys_dirent *entry, void *context)
 	return 1;
 }
 
-/* Opens `@name` in @dirfd for reading; -ENOENT also if it is no directory. */
-static int workdir_open_dir(int dirfd, const char *name)
+/* Opens @name in @dirfd for reading; -ENOENT also if it is no directory. */
+static int workdir_open_dir(const struct core *core, int dirfd, const char *name)
 {
-	int fd = sys_open(dirfd, name, O_RDONLY | O_DIRECTORY, 0);
+	_cleanup_close_ int fd = sys_open(dirfd, name, O_PATH | O_DIRECTORY, 0);
 
-	return fd == -ENOTDIR || fd == -ELOOP ? -ENOENT : fd;
+	if (fd < 0)
+		return fd == -ENOTDIR || fd == -ELOOP ? -ENOENT : fd;
+	int r = sys_reopen(fd, O_RDONLY | O_DIRECTORY);
+
+	/* The mode root gives it keeps an ordinary owner out. */
+	if (r == -EACCES && !core->can_override && upper_chmod(fd, 0700) == 0)
+		r = sys_reopen(fd, O_RDONLY | O_DIRECTORY);
+	return r;
 }
 
 /* What a writer left in `work/incompat` says that the layer must not be used as it is. */
-static int workdir_check_features(struct workdir *work, const char *path, struct strbuf *why)
+static int workdir_check_features(struct core *core, const char *path, struct strbuf *why)
 {
-	_cleanup_close_ int workfd = workdir_open_dir(work->base_fd, WORKDIR_NAME);
+	_cleanup_close_ int workfd = workdir_open_dir(core, core->work.base_fd, WORKDIR_NAME);
 
 	if (workfd == -ENOENT)
 		return 0;
 	if (workfd < 0)
 		return workdir_fail(why, workfd, "cannot open %s/" WORKDIR_NAME ": %s", path,
 				    strerror(-workfd));
-	_cleanup_close_ int fd = workdir_open_dir(workfd, WORKDIR_INCOMPAT);
+	_cleanup_close_ int fd = workdir_open_dir(core, workfd, WORKDIR_INCOMPAT);
 
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
@@ -263,7 +270,7 @@ int workdir_init(struct core *core, enum core_xattrs xattrs, int basefd, int upp
 
 	if (r < 0 || core->read_only)
 		return r;
-	r = workdir_check_features(work, path, why);
+	r = workdir_check_features(core, path, why);
 	if (r == 0)
 		r = workdir_recreate(core, path, why);
 	if (r == 0)

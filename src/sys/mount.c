@@ -26,7 +26,8 @@ struct sys_mount_attr {
 };
 _Static_assert(sizeof(struct sys_mount_attr) == 32, "kernel interface");
 
-int sys_mount_clone(int dirfd, bool read_only)
+/* @recursive: AT_RECURSIVE or 0. */
+static int sys_mount_clone_tree(int dirfd, bool read_only, unsigned int recursive)
 {
 	struct sys_mount_attr attr = {
 		.set = read_only ? MOUNT_ATTR_RDONLY : 0,
@@ -36,12 +37,22 @@ int sys_mount_clone(int dirfd, bool read_only)
 	_cleanup_close_ int fd = -1;
 	long r;
 
-	fd = (int)sys_retry(syscall(SYS_open_tree, dirfd, "",
-				    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH));
+	fd = (int)sys_retry(
+		syscall(SYS_open_tree, dirfd, "",
+			OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | recursive));
 	if (fd < 0)
 		return fd;
-	r = sys_retry(syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)));
+	r = sys_retry(
+		syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | recursive, &attr, sizeof(attr)));
 	return r < 0 ? (int)r : fd_take(&fd);
+}
+
+int sys_mount_clone(int dirfd, bool read_only)
+{
+	int r = sys_mount_clone_tree(dirfd, read_only, 0);
+
+	/* In a user namespace mounts of its parent must not be uncovered: then all or nothing. */
+	return r == -EINVAL ? sys_mount_clone_tree(dirfd, read_only, AT_RECURSIVE) : r;
 }
 
 int sys_mount_id(int fd, unsigned long long *id)

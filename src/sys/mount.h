@@ -6,11 +6,11 @@
 #include <stdbool.h>
 
 /*
- * A detached clone of the mount that holds directory @dirfd, rooted at it, not recursive: what
- * is mounted below or over it, now or later, is not seen. With @read_only nobody can write
- * through it, not even this process; atime is then not updated either.
- * Returns an O_PATH descriptor; -EPERM or -EINVAL: not allowed here (no CAP_SYS_ADMIN, or the
- * mount has locked children in a user namespace).
+ * A detached clone of the mount that holds directory @dirfd, rooted at it. What is mounted below
+ * or over it later is not seen, and what is mounted there now only in a user namespace that may
+ * not look behind it. With @read_only nobody can write through it, not even this process; atime
+ * is then not updated either.
+ * Returns an O_PATH descriptor; -EPERM or -EINVAL: not allowed here (no CAP_SYS_ADMIN).
  */
 int sys_mount_clone(int dirfd, bool read_only);
 
