@@ -24,8 +24,9 @@ class Contender:
     """root is the mount point, in a read-only directory of its own: paths that leave the tree
     meet the same nothing with every contender.  What it consists of lies in home."""
 
-    def __init__(self, case):
+    def __init__(self, case, name=None):
         self.case = case
+        self.name = name or self.kind
         self.home = f'{case.scratch}/{self.name}.home'
         self.outside = f'{case.scratch}/{self.name}'
         self.root = f'{self.outside}/mnt'
@@ -49,7 +50,7 @@ class Contender:
 class Plain(Contender):
     """The model: a directory that holds the merged tree."""
 
-    name = 'plain'
+    kind = 'plain'
     upper = None
 
     def prepare(self):
@@ -70,8 +71,8 @@ class Plain(Contender):
 class Overlay(Contender):
     """What both overlays share: an upper and a work directory."""
 
-    def __init__(self, case):
-        super().__init__(case)
+    def __init__(self, case, name=None):
+        super().__init__(case, name)
         self.upper, self.work = f'{self.home}/upper', f'{self.home}/work'
 
     def prepare(self):
@@ -81,7 +82,7 @@ class Overlay(Contender):
 
 
 class Kernel(Overlay):
-    name = 'kernel'
+    kind = 'kernel'
 
     def mount(self):
         try:
@@ -98,11 +99,11 @@ class Kernel(Overlay):
 
 
 class Veneer(Overlay):
-    name = 'veneer'
+    kind = 'veneer'
     program = None		# path of the executable
 
-    def __init__(self, case):
-        super().__init__(case)
+    def __init__(self, case, name=None):
+        super().__init__(case, name)
         self.daemon = None
 
     def mount(self):

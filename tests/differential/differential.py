@@ -41,7 +41,7 @@ def run_seed(seed, args, ops=None):
     error = None
     try:
         case.build()
-        run = Run(case)
+        run = Run(case, case.contenders)
         if ops is None:
             run.generate(args.ops)
         else:

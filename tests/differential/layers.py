@@ -55,9 +55,9 @@ class Node:
 class Drawer:
     """Draws one stack of layers, with names as long as they get if long_names."""
 
-    def __init__(self, rng, privileged, long_names):
+    def __init__(self, rng, privileged, long_names, may_link=True):
         self.rng, self.may_mknod, self.may_trusted = rng, privileged, privileged
-        self.long_names = long_names
+        self.long_names, self.may_link = long_names, may_link
 
     def draw_name(self):
         if self.long_names and self.rng.random() < 0.04:
@@ -146,7 +146,7 @@ class Drawer:
         name = self.draw_name()
         if name in parent.children:
             return
-        if files and rng.random() < 0.08:
+        if files and self.may_link and rng.random() < 0.08:
             parent.children[name] = rng.choice(files)
             return
         node = self.draw_node()
@@ -193,26 +193,41 @@ def merge(upper, lower):
     return out
 
 
-_MAKE = {'fifo': stat.S_IFIFO, 'sock': stat.S_IFSOCK, 'chr': stat.S_IFCHR, 'blk': stat.S_IFBLK,
-         'whiteout': stat.S_IFCHR}
+_MAKE = {'fifo': stat.S_IFIFO, 'sock': stat.S_IFSOCK, 'chr': stat.S_IFCHR, 'blk': stat.S_IFBLK}
 
 
 class Realiser:
     """Writes a Node tree to a directory.  With share_links=False each name of a hard link
-    becomes a file of its own, which is what an overlay without index makes of them."""
+    becomes a file of its own, which is what an overlay without index makes of them.  form is
+    how whiteouts are written: as a device, by an xattr, or by name as in OCI layers."""
 
-    def __init__(self, private, share_links=True):
-        self.private, self.share_links = private, share_links
+    def __init__(self, private, share_links=True, form='device'):
+        self.private, self.share_links, self.form = private, share_links, form
         self.multi = []		# paths of the files that have several names in their layer
-        self.done = {}
+        self.done, self.root = {}, None
 
     def realise(self, node, path):
         """Fill the existing directory `path` with the children of node."""
+        self.root = self.root or node
         for name, child in node.children.items():
             self.make(child, f'{path}/{name}')
         self.dress(node, path)
 
+    def make_whiteout(self, path):
+        if self.form == 'device':
+            os.mknod(path, stat.S_IFCHR, 0)
+            return
+        if self.form == 'name':
+            parent, name = os.path.split(path)
+            path = f'{parent}/.wh.{name}'
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o644))
+        if self.form == 'xattr':
+            os.setxattr(path, self.private + 'whiteout', b'')
+
     def make(self, node, path):
+        if node.kind == 'whiteout':
+            self.make_whiteout(path)
+            return
         if node.kind != 'dir' and node in self.done:
             if self.share_links:
                 os.link(self.done[node], path, follow_symlinks=False)
@@ -234,8 +249,7 @@ class Realiser:
                     file.write(pattern(tag, length))
         else:
             os.mknod(path, _MAKE[node.kind] | 0o600, node.rdev)
-        if node.kind != 'whiteout':
-            self.dress(node, path)
+        self.dress(node, path)
 
     def add_hidden_links(self, root, hidden):
         """Give files of the realised tree `root` the links of their layer that the merge hid."""
@@ -247,12 +261,20 @@ class Realiser:
                 os.link(self.done[node], f'{hidden}/{len(os.listdir(hidden))}',
                         follow_symlinks=False)
 
+    def announces(self, node):
+        """Must the directory say that it holds xattr whiteouts?  The root speaks for all."""
+        return node is self.root or any(c.kind == 'whiteout' for c in node.children.values())
+
     def dress(self, node, path):
         os.chown(path, *node.owner, follow_symlinks=False)
         if node.kind != 'sym':
             os.chmod(path, node.mode)
         for name, value in node.xattrs.items():
             os.setxattr(path, name, value, follow_symlinks=False)
-        if node.opaque:
+        if node.opaque and self.form == 'name':
+            os.close(os.open(f'{path}/.wh..wh..opq', os.O_CREAT | os.O_EXCL, 0o644))
+        elif node.opaque:
             os.setxattr(path, self.private + 'opaque', b'y')
+        elif self.form == 'xattr' and node.kind == 'dir' and self.announces(node):
+            os.setxattr(path, self.private + 'opaque', b'x')
         os.utime(path, ns=(node.mtime, node.mtime), follow_symlinks=False)

@@ -339,7 +339,7 @@ class Generator:
         """Remember a name that an operation has made."""
         if op[0] in ('create', 'mkdir', 'mknod', 'link', 'rename', 'symlink'):
             rel = op[3] if op[0] in ('create', 'mkdir', 'mknod') else op[4]
-            if not isinstance(results[0], str) and rel not in self.paths:
+            if not isinstance(next(iter(results.values())), str) and rel not in self.paths:
                 self.paths.append(rel)
                 if op[0] == 'mkdir':
                     self.dirs.append(rel)

@@ -36,6 +36,12 @@ class Facts:
         except OSError:
             return False
 
+    def is_empty(self, rel):
+        try:
+            return not os.listdir(self.model(rel))
+        except OSError:
+            return False
+
     def is_multi(self, rel):
         """Is rel a file that a layer holds under several names, in a case without index?"""
         if self.index or not self.multi:
@@ -52,7 +58,18 @@ class Facts:
             return None
 
 
-def skip_on_model(facts, op, result):
+def refused_by_kernel(facts, op, result):
+    """The id of the rule by which kernel overlayfs alone refuses an operation; then nobody
+    else may do it either."""
+    if op[0] in ('rmdir', 'rename') and result == 'ENOTEMPTY' and facts.case.xattr_whiteouts:
+        if facts.is_empty(op[3]) or (op[0] == 'rename' and facts.is_empty(op[4])):
+            return facts.use('kernel-rmdir-xattr-whiteouts')
+    if op[0] == 'copy_range' and result == 'EXDEV' and facts.case.on_other:
+        return facts.use('kernel-mixed-copy')
+    return None
+
+
+def refused_by_overlays(facts, op, result):
     """The id of the rule by which an overlay refuses what a plain directory would do; the
     model must then not do it either."""
     name, args = op[0], op[3:]
@@ -110,6 +127,8 @@ def explain_fault(facts, contender, code):
     """The id of the rule that covers an inconsistency of one contender with itself."""
     if contender == 'kernel' and code == 'dotdot':
         return facts.use('kernel-dotdot-ino')
+    if contender == 'kernel' and code in ('st_dev', 'dot') and facts.case.on_other:
+        return facts.use('kernel-mixed-ino')
     if contender == 'kernel' and code == 'd_ino':
         return facts.use('kernel-d-ino')
     return None
@@ -130,6 +149,8 @@ def explain_inode(facts, contender, key):
         return facts.use('hardlink-without-index')
     if contender == 'kernel' and facts.index:
         return facts.use('kernel-index-ino')
+    if contender == 'kernel' and facts.case.on_other:
+        return facts.use('kernel-mixed-ino')
     if contender == 'kernel' and facts.case.args.user:
         return facts.use('kernel-user-ino')
     return None

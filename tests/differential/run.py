@@ -2,6 +2,7 @@
 
 import os
 import random
+import stat
 import time
 
 import syscalls
@@ -9,11 +10,12 @@ from contenders import KINDS, Failure
 from layers import Drawer, Realiser
 from ops import Generator, Tree
 from rules import (Facts, explain_fault, explain_field, explain_inode, explain_links,
-                   explain_result, orphan_lost, skip_on_model)
+                   explain_result, orphan_lost, refused_by_kernel, refused_by_overlays)
 from snapshot import Snapshot, raw_tree
 
 COMPARE_EVERY = 60
 REMOUNT_CHANCE = 1 / 120
+MADE_OPS = 60
 AFTER_SWAP = 1 / 8		# so many of the operations are done on the swapped layers
 
 
@@ -34,16 +36,21 @@ class Case:
         self.private = 'user.overlay.' if args.user else 'trusted.overlay.'
         self.options = ['userxattr'] if args.user else list(args.option_sets[
             seed % len(args.option_sets)])
-        self.lowers = []
+        self.lowers, self.on_other = [], []
+        self.xattr_whiteouts = False
         self.on_tmpfs = self.rng.random() < 0.5
         self.long_names = self.rng.random() < 0.25
+        # The top lower is a layer that the kernel has written, with its redirects and metacopy
+        # files.
+        self.kernel_layer = self.rng.random() < 0.3 and 'kernel' in args.contenders
+        self.mixed = not self.on_tmpfs and not args.user and 'index=on' not in self.options
         self.facts = Facts(self)
         self.contenders = [KINDS[name](self) for name in args.contenders]
         # Files made before this count as old; nothing here sets times within the last day.
         self.started_ns = time.time_ns() - 86400 * 10 ** 9
 
     def new_drawer(self, rng):
-        return Drawer(rng, not self.args.user, self.long_names)
+        return Drawer(rng, not self.args.user, self.long_names, not self.kernel_layer)
 
     def build(self):
         if self.on_tmpfs:
@@ -51,19 +58,35 @@ class Case:
         drawer = self.new_drawer(self.rng)
         layers, merged = drawer.draw_stack()
         for i, layer in enumerate(layers):
-            path = f'{self.scratch}/lower{i}'
-            os.mkdir(path)
-            Realiser(self.private).realise(layer, path)
-            self.lowers.append(path)
+            Realiser(self.private, form=self.draw_form(i)).realise(layer, self.new_layer(i))
         top = drawer.draw_dir()
         merged.mode, merged.owner, merged.mtime = top.mode, top.owner, top.mtime
         merged.xattrs = {}
         for contender in self.contenders:
             contender.prepare()
+            if not contender.upper:
+                self.build_model(contender, merged)
+        for contender in self.contenders:
             if contender.upper:
                 Realiser(self.private).dress(top, contender.upper)
-            else:
-                self.build_model(contender, merged)
+        if self.kernel_layer:
+            self.build_kernel_layer(top)
+
+    def new_layer(self, i):
+        path = f'{self.scratch}/lower{i}'
+        os.mkdir(path)
+        if self.mixed and self.rng.random() < 0.3:
+            syscalls.mount('tmpfs', path, 'tmpfs', 0, None)
+            self.on_other.append(path)
+        self.lowers.append(path)
+        return path
+
+    def draw_form(self, i):
+        """How a layer's whiteouts are written; xattr ones do not count in the lowest."""
+        forms = ['device', 'device', 'xattr' if i > 0 else 'device']
+        form = self.rng.choice(forms if 'kernel' in self.args.contenders else forms + ['name'])
+        self.xattr_whiteouts |= form == 'xattr'
+        return form
 
     def build_model(self, plain, merged):
         hidden = f'{plain.home}/hidden'
@@ -75,23 +98,40 @@ class Case:
         self.facts.plain_root = plain.tree
         self.facts.multi = {syscalls.inode_key(path) for path in writer.multi}
 
+    def build_kernel_layer(self, top):
+        """Operations on kernel overlayfs and on the model alike; then its upper is a lower."""
+        made = KINDS['kernel'](self, 'made')
+        made.prepare()
+        Realiser(self.private).dress(top, made.upper)
+        run = Run(self, [made] + [c for c in self.contenders if not c.upper])
+        try:
+            run.generate_layer(MADE_OPS)
+        finally:
+            run.end()
+            made.dispose()
+        self.lowers.append(made.upper)
+        for contender in self.contenders:
+            if contender.upper:
+                dress_like(made.upper, contender.upper, self.private)
+
     def destroy(self):
         for contender in self.contenders:
             try:
                 contender.dispose()
             except (Failure, OSError) as err:
                 print(f'seed {self.seed}: clean-up: {err}', flush=True)
-        if self.on_tmpfs:
-            syscalls.umount(self.scratch, syscalls.MNT_DETACH)
+        for path in self.on_other + ([self.scratch] if self.on_tmpfs else []):
+            syscalls.umount(path, syscalls.MNT_DETACH)
 
 
 class Run:
     """Does a case's operations, drawn or given, and compares."""
 
-    def __init__(self, case):
+    def __init__(self, case, contenders):
         self.case, self.facts = case, case.facts
-        self.rng = random.Random(f'{case.seed} ops')
-        self.trees = [Tree(contender, case.started_ns) for contender in case.contenders]
+        self.rng = random.Random(f"{case.seed} {'made' if contenders[0].name == 'made' else 'ops'}")
+        self.trees = [Tree(contender, case.started_ns) for contender in contenders]
+        self.by_kind = {tree.contender.kind: tree for tree in self.trees}
         self.log = []
         self.inodes = [{} for _ in self.trees]
 
@@ -131,38 +171,34 @@ class Run:
         return None
 
     def do_everywhere(self, op):
-        results = [None] * len(self.trees)
-        skip = None
-        model = None
-        for i, tree in enumerate(self.trees):
-            if not tree.contender.upper:
-                model = i
+        """The kernel first, then veneer, then the model: by what one refuses, a rule may say
+        that those after it must not do it either."""
+        results, skip_model = {}, None		# by kind of contender
+        for kind in ('kernel', 'veneer', 'plain'):
+            tree = self.by_kind.get(kind)
+            if not tree or (kind == 'plain' and skip_model):
                 continue
-            results[i] = tree.do(op)
-            skip = skip_on_model(self.facts, op, results[i]) if model_wanted(self) else None
-        if model is not None:
-            overlays = [r for i, r in enumerate(results) if i != model]
-            results[model] = overlays[0] if skip else self.trees[model].do(op)
-        if any(orphan_lost(self.facts, tree.contender.name, results[model], got)
-               for tree, got in zip(self.trees, results) if model is not None):
+            results[kind] = tree.do(op)
+            if 'plain' not in self.by_kind or kind == 'plain':
+                continue
+            if kind == 'kernel' and refused_by_kernel(self.facts, op, results[kind]):
+                return results
+            skip_model = skip_model or refused_by_overlays(self.facts, op, results[kind])
+        if any(orphan_lost(self.facts, kind, results.get('plain'), got)
+               for kind, got in results.items()):
             for tree in self.trees:
                 tree.close(op[3])
-            return results
-        self.compare_results(op, results, model)
+        else:
+            self.compare_results(op, results)
         return results
 
-    def compare_results(self, op, results, model):
-        base = model if model is not None else 0
-        want = results[base]
-        for tree, got in zip(self.trees, results):
-            if got == want:
-                continue
-            unknown = self.unexplained(op, tree.contender.name, want, got)
+    def compare_results(self, op, results):
+        base = next(kind for kind in ('plain', 'kernel', 'veneer') if kind in results)
+        for kind, got in results.items():
+            unknown = [] if got == results[base] else self.unexplained(op, kind, results[base], got)
             if unknown:
-                name = tree.contender.name
-                lines = [f'{f}: {self.trees[base].contender.name} {a!r}, {name} {b!r}'
-                         for f, a, b in unknown]
-                raise Difference((op[0], name, str(unknown[0][0])), '\n'.join(lines))
+                lines = [f'{f}: {base} {a!r}, {kind} {b!r}' for f, a, b in unknown]
+                raise Difference((op[0], kind, str(unknown[0][0])), '\n'.join(lines))
 
     def unexplained(self, op, name, want, got):
         """[(field, want, got)] where two results differ and no rule says why."""
@@ -184,7 +220,7 @@ class Run:
         base = models[0] if models else 0
         out = []
         for i, (tree, shot) in enumerate(zip(self.trees, shots)):
-            name = tree.contender.name
+            name = tree.contender.kind
             out += [(('tree', name, code), f'{name}: {text}') for code, rel, text in shot.faults
                     if not explain_fault(self.facts, name, code)]
             out += self.compare_records(name, shots[base], shot)
@@ -253,6 +289,24 @@ class Run:
             source.learn(self.check())
         self.finish()
 
+    def generate_layer(self, count):
+        """Operations that leave no file with several names: what the model has of those could
+        not be told from what a layer has."""
+        source = Generator(self.rng, self.case.new_drawer(self.rng))
+        for tree in self.trees:
+            tree.contender.mount()
+        source.learn(self.check())
+        for _ in range(count):
+            op = source.draw()
+            if op[0] not in ('link', 'link_fd'):
+                source.note(op, self.do(op))
+        self.check()
+
+    def end(self):
+        for tree in self.trees:
+            tree.close_all()
+            tree.contender.unmount()
+
     def replay(self, ops):
         self.begin()
         for op in ops:
@@ -269,9 +323,7 @@ class Run:
             tree.contender.mount()
 
     def finish(self):
-        for tree in self.trees:
-            tree.close_all()
-            tree.contender.unmount()
+        self.end()
         for path, before in zip(self.case.lowers, self.before):
             after = raw_tree(path)
             if before != after:
@@ -280,8 +332,17 @@ class Run:
                 raise Difference(('lower', 'any', 'changed'), f'lower layer changed: {changed}')
 
 
-def model_wanted(run):
-    return any(not tree.contender.upper for tree in run.trees)
+def dress_like(model, path, private):
+    """Give directory path the attributes of model, but not the format's own."""
+    st = os.stat(model)
+    os.chown(path, st.st_uid, st.st_gid)
+    os.chmod(path, stat.S_IMODE(st.st_mode))
+    for name in os.listxattr(path):
+        os.removexattr(path, name)
+    for name in os.listxattr(model):
+        if not name.startswith(private) or name.startswith(private + 'overlay.'):
+            os.setxattr(path, name, os.getxattr(model, name))
+    os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
 
 
 def stat_part(result):

@@ -87,7 +87,7 @@ class Snapshot:
 
     def __init__(self, root, started_ns):
         self.root, self.started_ns = root, started_ns
-        self.records, self.inodes, self.faults = {}, {}, []
+        self.records, self.inodes, self.devs, self.faults = {}, {}, {}, []
         top = os.lstat(root)
         self.records[''] = self._record(root, top)
         self.inodes[''] = top.st_ino
@@ -125,7 +125,7 @@ class Snapshot:
         except OSError as err:
             self.faults.append(('listed', rel, f'{rel!r} is listed, but: {err.strerror}'))
             return
-        self.inodes[rel] = st.st_ino
+        self.inodes[rel], self.devs[rel] = st.st_ino, st.st_dev
         if st.st_dev != parent.st_dev:
             self.faults.append(('st_dev', rel, f'{rel!r} has another st_dev than its parent'))
         if dirent[0] != st.st_ino:
@@ -142,7 +142,7 @@ class Snapshot:
         groups = {}
         for rel, ino in self.inodes.items():
             if 'size' in self.records[rel]:
-                groups.setdefault(ino, []).append(rel)
+                groups.setdefault((self.devs[rel], ino), []).append(rel)
         return {tuple(names) for names in groups.values() if len(names) > 1}
 
 
