@@ -253,6 +253,8 @@ static int copyup_settle(struct copyup *c, struct node *parent, const char *name
 	node_set(node, NODE_UPPER);
 	node_clear(node, NODE_METACOPY);
 	node_unlock(core, node);
+	if (parent) /* a listing takes inode numbers from where the parts lie */
+		atomic_fetch_add(&parent->dir->version, 1);
 	if (old)
 		datafd_unref(core, old);
 	return 0;

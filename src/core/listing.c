@@ -395,6 +395,17 @@ static struct listing *listing_find(struct core *core, struct node *node)
 	return listing;
 }
 
+/* Keeps the listing for the next reader. */
+static void listing_keep(struct core *core, struct node *node, struct listing *listing)
+{
+	node_lock(core, node);
+	struct listing *old = node->dir->listing;
+
+	node->dir->listing = listing_ref(listing);
+	node_unlock(core, node);
+	listing_unref(old);
+}
+
 int listing_get(struct core *core, struct node *node, struct listing **listingp)
 {
 	struct node_dir *dir = node->dir;
@@ -407,28 +418,43 @@ int listing_get(struct core *core, struct node *node, struct listing **listingp)
 		lock_rw_read_unlock(&dir->lock);
 		if (r < 0)
 			return r;
-		node_lock(core, node);
-		struct listing *old = dir->listing;
-
-		dir->listing = listing_ref(listing);
-		node_unlock(core, node);
-		listing_unref(old);
+		listing_keep(core, node, listing);
 	}
 	*listingp = listing;
 	return r;
 }
 
+/*
+ * A change counts itself into a known number after it has raised the version: one that comes
+ * between the two steps here finds the number, or is found by the second look at the version.
+ */
+static void listing_keep_subdirs(struct node_dir *dir, const struct listing *listing)
+{
+	atomic_store(&dir->subdirs, (int64_t)listing->subdirs);
+	if (atomic_load(&dir->version) != listing->version)
+		atomic_store(&dir->subdirs, -1);
+}
+
 int listing_count_subdirs(struct core *core, struct node *node, uint64_t *count)
 {
-	struct node_dir *dir = node->dir;
-	struct listing *listing = listing_find(core, node);
-	int r = listing ? 0 : listing_make(core, node, &listing);
+	int64_t known = core->layers_change ? -1 : atomic_load(&node->dir->subdirs);
 
-	if (r < 0)
-		return r;
+	if (known >= 0) {
+		*count = known;
+		return 0;
+	}
+	struct listing *listing = listing_find(core, node);
+	int r = 0;
+
+	if (!listing) {
+		/* Without the lock a change may be seen half; its end makes the listing an old one. */
+		r = listing_make(core, node, &listing);
+		if (r < 0)
+			return r;
+		listing_keep(core, node, listing);
+	}
 	*count = listing->subdirs;
-	if (listing->version == atomic_load(&dir->version))
-		atomic_store(&dir->subdirs, (int64_t)listing->subdirs);
+	listing_keep_subdirs(node->dir, listing);
 	listing_unref(listing);
 	return 0;
 }
