@@ -163,22 +163,19 @@ static int decode_text(struct decode_rest *rest, const char **text)
 	return 0;
 }
 
-/* @dots: "." and ".." are taken too; only LOOKUP asks for them (by file handle: "this node" and
- * "its parent"). */
-static int decode_component(struct decode_rest *rest, bool dots, const char **name)
+/* "." and ".." the kernel resolves itself. */
+static int decode_component(struct decode_rest *rest, const char **name)
 {
 	int r = decode_text(rest, name);
 
 	if (r < 0)
 		return r;
-	if (strchr(*name, '/'))
-		return -EINVAL;
-	if (!dots && (!strcmp(*name, ".") || !strcmp(*name, "..")))
+	if (strchr(*name, '/') || !strcmp(*name, ".") || !strcmp(*name, ".."))
 		return -EINVAL;
 	return 0;
 }
 
-static int decode_all_names(const struct decode_form *form, struct decode_rest *rest, bool dots,
+static int decode_all_names(const struct decode_form *form, struct decode_rest *rest,
 			    struct fuse_args *args)
 {
 	int r = 0;
@@ -189,12 +186,12 @@ static int decode_all_names(const struct decode_form *form, struct decode_rest *
 	case DECODE_TEXT:
 		return decode_text(rest, &args->name);
 	case DECODE_COMPONENT:
-		return decode_component(rest, dots, &args->name);
+		return decode_component(rest, &args->name);
 	case DECODE_TWO_COMPONENTS:
-		r = decode_component(rest, false, &args->name);
-		return r < 0 ? r : decode_component(rest, false, &args->name2);
+		r = decode_component(rest, &args->name);
+		return r < 0 ? r : decode_component(rest, &args->name2);
 	case DECODE_COMPONENT_AND_TEXT:
-		r = decode_component(rest, false, &args->name);
+		r = decode_component(rest, &args->name);
 		return r < 0 ? r : decode_text(rest, &args->name2);
 	}
 	return -EINVAL;
@@ -242,7 +239,7 @@ int decode_args(const struct fuse_in_header *header, const void *message, size_t
 	r = decode_fixed(form, &rest, is_old, &args->in);
 	if (r < 0)
 		return r;
-	r = decode_all_names(form, &rest, header->opcode == FUSE_LOOKUP, args);
+	r = decode_all_names(form, &rest, args);
 	if (r < 0)
 		return r;
 	return decode_data(form, &rest, args);

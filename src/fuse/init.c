@@ -29,6 +29,7 @@ struct init_want {
  * What is wanted. Left out on purpose:
  *  POSIX_LOCKS, FLOCK_LOCKS: locks stay in the kernel; they follow the node, whose id is for life.
  *  ATOMIC_O_TRUNC: truncation comes as SETATTR, which copies no data that it drops.
+ *  EXPORT_SUPPORT: lookups of "." by node id; but ids end with the kernel's memory of the node.
  *  WRITEBACK_CACHE: errors of a write belong to the writer; times stay the upper's.
  *  HANDLE_KILLPRIV: superseded by _V2.
  *  SPLICE_*: copying was never slower where it was measured.
@@ -43,8 +44,6 @@ static const struct init_want init_wants[] = {
 	{ FUSE_BIG_WRITES, INIT_ALWAYS, "BIG_WRITES" },
 	/* A default ACL replaces the umask, which only the layer knows. */
 	{ FUSE_DONT_MASK, INIT_ALWAYS, "DONT_MASK" },
-	/* File handles (NFS) of nodes that the kernel has forgotten meanwhile. */
-	{ FUSE_EXPORT_SUPPORT, INIT_ALWAYS, "EXPORT_SUPPORT" },
 	/* GETFLAGS and SETFLAGS of directories. */
 	{ FUSE_HAS_IOCTL_DIR, INIT_ALWAYS, "HAS_IOCTL_DIR" },
 	/* Names and attributes in one round trip, when the caller stats what it lists. */

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* Attaching the connection to a mount point, and taking it off again. */
+#ifndef VENEER_DAEMON_MOUNT_H
+#define VENEER_DAEMON_MOUNT_H
+
+#include <stdbool.h>
+
+#include "base/strbuf.h"
+#include "daemon/options.h"
+
+struct mount {
+	char *target; /* absolute, without symbolic links; owned */
+	bool by_helper; /* fusermount3 made it and must take it off */
+	bool is_mounted;
+	unsigned long long id; /* of the mount, once mount_remember() was called; 0: unknown */
+};
+
+/*
+ * Mounts at @mountpoint, as "fuse.veneer" from @source (NULL: "veneer"). @fd is the device. With
+ * the right to (CAP_SYS_ADMIN) by mount(2), else through fusermount3.
+ * Returns 0, or -errno with a sentence for the user in @why.
+ */
+int mount_attach(struct mount *mount, const struct options *options, const char *source,
+		 const char *mountpoint, int *fd, struct strbuf *why);
+/* Once requests are served: so that nothing but this mount is ever taken off. */
+void mount_remember(struct mount *mount);
+/*
+ * @detach: also if it is in use, which then goes on until the users are done. 0 or -errno;
+ * -EBUSY: in use, or something else is mounted over it.
+ */
+int mount_detach(struct mount *mount, bool detach);
+/* Writes back what the kernel holds of the mount's files. */
+void mount_sync(const struct mount *mount);
+void mount_deinit(struct mount *mount);
+
+/* fusermount3: the device it got for us, mounted at @target; @options as after its -o. */
+int fusermount_attach(const char *target, const char *options, int *fd, struct strbuf *why);
+int fusermount_detach(const char *target, bool detach);
+
+#endif

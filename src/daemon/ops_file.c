@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Regular files.  The kernel gets no file handle: data belongs to the node,
+ * whichever descriptor asks for it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+
+#include "daemon/ops.h"
+
+/* What COPY_FILE_RANGE's 32-bit reply can tell, page aligned. */
+#define OPS_COPY_MAX 0x7ffff000U
+
+int ops_file_open(void *context, struct fuse_request *request)
+{
+	struct ops *ops = context;
+	struct core_call call = ops_call(request, 0);
+	int r = core_open(ops->core, &call, request->node, (int)request->args.in.open.flags);
+
+	if (r < 0)
+		return r;
+	if (fuse_reply_open(request, 0, ops->open_flags) < 0)
+		core_release(ops->core, request->node);
+	return 0;
+}
+
+static void ops_file_reply_create(struct ops *ops, struct fuse_request *request,
+				  const struct core_entry *entry)
+{
+	if (fuse_reply_create(request, entry->node, &entry->attr, 0, ops->open_flags) < 0)
+		core_release(ops->core, entry->node);
+}
+
+int ops_file_create(void *context, struct fuse_request *request)
+{
+	struct ops *ops = context;
+	const struct fuse_create_in *in = &request->args.in.create;
+	struct core_call call = ops_call(request, in->umask);
+	struct core_entry entry;
+	int r = core_create(ops->core, &call, request->node, request->args.name, in->mode,
+			    (int)in->flags, &entry);
+
+	/* The kernel thought the name was free. It looks again, then opens what it finds. */
+	if (r == -EEXIST && !(in->flags & O_EXCL))
+		return -ESTALE;
+	if (r < 0)
+		return r;
+	ops_file_reply_create(ops, request, &entry);
+	return 0;
+}
+
+int ops_file_tmpfile(void *context, struct fuse_request *request)
+{
+	struct ops *ops = context;
+	const struct fuse_create_in *in = &request->args.in.create;
+	struct core_call call = ops_call(request, in->umask);
+	struct core_entry entry;
+	int r = core_tmpfile(ops->core, &call, request->node, in->mode, (int)in->flags, &entry);
+
+	if (r < 0)
+		return r;
+	ops_file_reply_create(ops, request, &entry);
+	return 0;
+}
+
+int ops_file_release(void *context, struct fuse_request *request)
+{
+	struct ops *ops = context;
+
+	core_release(ops->core, request->node);
+	fuse_reply_error(request, 0);
+	return 0;
+}
+
+int ops_file_read(void *context, struct fuse_request *request)
+{
+	struct ops *ops = context;
+	const struct fuse_read_in *in = &request->args.in.read;
+	void *buf = fuse_request_scratch(request, in->size);
+	ssize_t size;
+
+	if (!buf)
+		return -EINVAL;
+	size = core_read(ops->core, request->node, buf, in->size, in->offset);
+	if (size < 0)
+		return (int)size;
+	fuse_reply_data(request, buf, (size_t)size);
+	idle_note(ops->idle, (size_t)size);
+	return 0;
+}
+
+int ops_file_write(void *context, struct fuse_request *request)
+{
+	struct ops *ops = context;
+	const struct fuse_write_in *in = &request->args.in.write;
+	struct core_call call = ops_call(request, 0);
+	ssize_t size = core_write(ops->core, &call, request->node, request->args.data,
+				  request->args.data_size, in->offset,
+				  in->write_flags & FUSE_WRITE_KILL_SUIDGID);
+
+	if (size < 0)
+		return (int)size;
+	fuse_reply_written(request, (size_t)size);
+	idle_note(ops->idle, (size_t)size);
+	return 0;
+}
+
+int ops_file_fsync(void *context, struct fuse_request *request)
+{
+	struct ops *ops = context;
+	bool data_only = request->args.in.fsync.fsync_flags & FUSE_FSYNC_FDATASYNC;
+	int r = core_fsync(ops->core, request->node, data_only);
+
+	if (r < 0)
+		return r;
+	fuse_reply_error(request, 0);
+	return 0;
+}
+
+int ops_file_fallocate(void *context, struct fuse_request *request)
+{
+	struct ops *ops = context;
+	const struct fuse_fallocate_in *in = &request->args.in.fallocate;
+	struct core_call call = ops_call(request, 0);
+	int r = core_fallocate(ops->core, &call, request->node, (int)in->mode, in->offset,
+			       in->length);
+
+	if (r < 0)
+		return r;
+	fuse_reply_error(request, 0);
+	return 0;
+}
+
+int ops_file_seek(void *context, struct fuse_request *request)
+{
+	struct ops *ops = context;
+	const struct fuse_lseek_in *in = &request->args.in.lseek;
+	off_t offset = core_seek(ops->core, request->node, (off_t)in->offset, (int)in->whence);
+
+	if (offset < 0)
+		return (int)offset;
+	fuse_reply_offset(request, (uint64_t)offset);
+	return 0;
+}
+
+int ops_file_copy(void *context, struct fuse_request *request)
+{
+	struct ops *ops = context;
+	const struct fuse_copy_file_range_in *in = &request->args.in.copy_file_range;
+	struct core_call call = ops_call(request, 0);
+	uint64_t length = in->len < OPS_COPY_MAX ? in->len : OPS_COPY_MAX;
+	ssize_t size;
+
+	if (in->flags)
+		return -EINVAL;
+	size = core_copy_range(ops->core, &call, request->node, in->off_in, in->nodeid_out,
+			       in->off_out, (size_t)length);
+	if (size < 0)
+		return (int)size;
+	if (request->opcode == ABI_COPY_FILE_RANGE_64)
+		fuse_reply_copied(request, (uint64_t)size);
+	else
+		fuse_reply_written(request, (size_t)size);
+	return 0;
+}
