@@ -763,6 +763,38 @@ int lookup_entry(struct core *core, struct node *parent, const char *name, struc
 	return r;
 }
 
+int core_lookup(struct core *core, const struct core_call *call, uint64_t parent_id,
+		const char *name, struct core_entry *entry)
+{
+	struct node *parent = node_find(core, parent_id);
+	struct node *node = NULL;
+
+	if (!parent)
+		return -ESTALE;
+	int r = node_is_dir(parent) ? lookup_entry(core, parent, name, &node, &entry->attr) :
+				      -ENOTDIR;
+
+	node_unref(core, parent);
+	if (r < 0)
+		return r;
+	entry->node = node ? node->id : 0;
+	if (node) {
+		node_lookup_add(core, node);
+		node_unref(core, node);
+	}
+	return 0;
+}
+
+void core_forget(struct core *core, uint64_t id, uint64_t count)
+{
+	struct node *node = node_find(core, id);
+
+	if (!node)
+		return;
+	node_forget(core, node, count);
+	node_unref(core, node);
+}
+
 /* ---- smaller questions ---- */
 
 int lookup_lower_has(struct core *core, struct node *parent, const char *name)
