@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/hash.h"
 #include "core/lookup.h"
+#include "core/probe.h"
 #include "format/whiteout.h"
 #include "sys/file.h"
 #include "sys/xattr.h"
@@ -92,7 +93,7 @@ void listing_classify(const struct listing_part *part, const struct sys_dirent *
 		ino = st.stx_ino;
 		if (whiteout_is_device(st.stx_mode, sys_stat_rdev(&st)) ||
 		    (part->has_xwhiteouts &&
-		     lookup_is_xattr_whiteout(core, part->fd, entry->name, &st))) {
+		     probe_is_xattr_whiteout(core, part->fd, entry->name, &st))) {
 			seen->kind = LISTING_WHITEOUT;
 			return;
 		}

@@ -24,9 +24,6 @@ int lookup_entry(struct core *core, struct node *parent, const char *name, struc
 /* True if the upper directory of @dir has the impure attribute: it holds objects whose inode
  * number comes from a lower. Read once. */
 bool lookup_is_impure(struct core *core, struct node *dir);
-/* True if (@dev, @ino) is the root of a layer or the work directory. */
-bool lookup_is_trap(const struct core *core, const struct statx *st);
-
 /*
  * True (1) if some lower of @parent has @name, so that it must be hidden by a whiteout once the
  * upper has it no more; 0 or -errno.  The directory's lock is held.
@@ -42,11 +39,5 @@ enum upper_name {
 /* The directory's lock is held and it has an upper. */
 int lookup_upper_name(struct core *core, struct node *parent, const char *name,
 		      enum upper_name *what, struct statx *st);
-
-/* True if the object is an attribute whiteout: empty, regular, with the attribute. */
-bool lookup_is_xattr_whiteout(struct core *core, int dirfd, const char *name,
-			      const struct statx *st);
-/* True if it is a whiteout in either of the kernel's forms. */
-bool lookup_is_whiteout(struct core *core, int dirfd, const char *name, const struct statx *st);
 
 #endif
