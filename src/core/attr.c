@@ -119,8 +119,8 @@ static int attr_read(struct core *core, struct node *node, struct statx *st)
 
 	if (node_is_dir(node)) {
 		node_lock(core, node);
-		struct ldir *ldir = ldir_ref(node->dir->upper ? node->dir->upper :
-								 node->dir->lowers[0]);
+		struct ldir *ldir =
+			ldir_ref(node->dir->upper ? node->dir->upper : node->dir->lowers[0]);
 
 		node_unlock(core, node);
 		r = ldir_stat(&core->fds, ldir, st);

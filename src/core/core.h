@@ -150,13 +150,12 @@ int core_mkdir(struct core *core, const struct core_call *call, uint64_t parent,
 /* Also regular files. -EPERM for a character device 0:0, which would be a whiteout. */
 int core_mknod(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
 	       mode_t mode, dev_t rdev, struct core_entry *entry);
-int core_symlink(struct core *core, const struct core_call *call, uint64_t parent,
-		 const char *name, const char *target, struct core_entry *entry);
+int core_symlink(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
+		 const char *target, struct core_entry *entry);
 /* New name for @node, which is copied up first. */
 int core_link(struct core *core, const struct core_call *call, uint64_t node, uint64_t parent,
 	      const char *name, struct core_entry *entry);
-int core_unlink(struct core *core, const struct core_call *call, uint64_t parent,
-		const char *name);
+int core_unlink(struct core *core, const struct core_call *call, uint64_t parent, const char *name);
 int core_rmdir(struct core *core, const struct core_call *call, uint64_t parent, const char *name);
 /*
  * @flags: RENAME_NOREPLACE, RENAME_EXCHANGE. -EXDEV: a directory that lowers hold and no

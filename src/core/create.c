@@ -145,8 +145,7 @@ static int creation_inherit_acl(struct creation *c, const struct target *target,
 				mode_t *mode)
 {
 	_cleanup_free_ void *parent_acl = NULL;
-	ssize_t size =
-		sys_getxattr_alloc(target->fd, ACL_XATTR_DEFAULT, (char **)&parent_acl);
+	ssize_t size = sys_getxattr_alloc(target->fd, ACL_XATTR_DEFAULT, (char **)&parent_acl);
 
 	if (size == -ENODATA || size == -EOPNOTSUPP) {
 		*mode &= ~c->call->umask;
@@ -207,8 +206,7 @@ static int creation_prepare(struct core *core, struct creation *c, const struct 
 }
 
 /* In the work directory, then put in the whiteout's place in one step. */
-static int creation_make_over_whiteout(struct core *core, struct creation *c,
-				       struct target *target)
+static int creation_make_over_whiteout(struct core *core, struct creation *c, struct target *target)
 {
 	char temp[WORKDIR_TEMP_MAX];
 	bool is_dir = S_ISDIR(c->mode);
@@ -278,8 +276,7 @@ static int creation_adopt(struct core *core, struct creation *c, struct target *
 	if (r < 0)
 		return r;
 	if (node_is_dir(node)) {
-		node->dir->upper =
-			ldir_new(target->dir->dir->upper, target->name, &entry->attr);
+		node->dir->upper = ldir_new(target->dir->dir->upper, target->name, &entry->attr);
 		node->dir->opaque = target->over_whiteout;
 		if (!node->dir->upper)
 			r = -ENOMEM;
@@ -348,8 +345,8 @@ int core_mknod(struct core *core, const struct core_call *call, uint64_t parent,
 	return creation_run(core, &c, parent, name, false, entry);
 }
 
-int core_symlink(struct core *core, const struct core_call *call, uint64_t parent,
-		 const char *name, const char *target, struct core_entry *entry)
+int core_symlink(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
+		 const char *target, struct core_entry *entry)
 {
 	struct creation c = { .call = call, .mode = S_IFLNK | 0777, .target = target, .fd = -1 };
 

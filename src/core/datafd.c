@@ -83,8 +83,7 @@ static int datafd_check(const struct node *node, int fd, bool is_upper)
 }
 
 /* Opens the data file anew; @write must be possible. */
-static int datafd_open_file(struct core *core, struct node *node, bool write,
-			    struct datafd **datap)
+static int datafd_open_file(struct core *core, struct node *node, bool write, struct datafd **datap)
 {
 	/* O_NONBLOCK: should a fifo stand in its place, opening it must not wait. */
 	const int flags = O_NONBLOCK | (core->noatime ? O_NOATIME : 0);
@@ -232,5 +231,6 @@ void datafd_discard_orphan(struct core *core, const struct name *name)
 	int r = upper_unlink(core->work.fd, name->text);
 
 	if (r < 0 && r != -ENOENT)
-		log_warning_limited("an unlinked file stays in the work directory as %s", name->text);
+		log_warning_limited("an unlinked file stays in the work directory as %s",
+				    name->text);
 }

@@ -199,7 +199,8 @@ int ldir_stat(struct fdcache *fds, struct ldir *ldir, struct statx *st)
 	}
 	name_unref(name);
 	ldir_unref(fds, parent);
-	if (r == -ENOENT || (r == 0 && (st->stx_ino != ldir->ino || sys_stat_dev(st) != ldir->dev))) {
+	if (r == -ENOENT ||
+	    (r == 0 && (st->stx_ino != ldir->ino || sys_stat_dev(st) != ldir->dev))) {
 		/* Moved meanwhile, or changed underneath: the slow way tells which. */
 		r = ldir_pin(fds, ldir);
 		if (r < 0)

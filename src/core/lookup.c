@@ -99,8 +99,8 @@ static uint64_t found_ino(struct core *core, struct node *parent, const struct f
 	if (found->upper.dir && lookup_is_impure(core, parent)) {
 		struct statx origin;
 
-		if (origin_find(core, parent, &found->upper.st, found->upper.dir,
-				found->upper.name, &origin))
+		if (origin_find(core, parent, &found->upper.st, found->upper.dir, found->upper.name,
+				&origin))
 			return ident_ino(&core->ident, sys_stat_dev(&origin), origin.stx_ino);
 	}
 	return ident_ino(&core->ident, sys_stat_dev(st), st->stx_ino);

@@ -322,8 +322,7 @@ struct node *node_add_name(struct core *core, struct node *node, struct node *pa
 
 	node_lock(core, node);
 	lock_mutex_lock(&stripe->lock);
-	struct node *owner =
-		name_find_locked(stripe, link->hash, parent, link->name, link->length);
+	struct node *owner = name_find_locked(stripe, link->hash, parent, link->name, link->length);
 
 	if (!owner)
 		name_insert_locked(stripe, link);

@@ -102,7 +102,8 @@ struct node {
 	/* Non-directories: where the topmost lower part lies. lower_dir is counted; NULL: there
 	 * is none. */
 	struct ldir *lower_dir;
-	struct name *lower_name; /* NULL: the first link's; else counted. Set with the last unlink */
+	struct name
+		*lower_name; /* NULL: the first link's; else counted. Set with the last unlink */
 };
 
 #define NODE_STRIPES 64

@@ -24,15 +24,15 @@ static bool origin_from_handle(const struct layer *layer, const struct sys_handl
 	return true;
 }
 
-static bool origin_get(struct core *core, struct ldir *dir, const char *name,
-		       struct origin *origin)
+static bool origin_get(struct core *core, struct ldir *dir, const char *name, struct origin *origin)
 {
 	uint8_t value[ORIGIN_SIZE_MAX];
 	int fd = ldir_pin(&core->fds, dir);
 
 	if (fd < 0)
 		return false;
-	ssize_t size = sys_getxattr_at(fd, name, core_key(core, XATTR_ORIGIN), value, sizeof(value));
+	ssize_t size =
+		sys_getxattr_at(fd, name, core_key(core, XATTR_ORIGIN), value, sizeof(value));
 
 	ldir_unpin(dir);
 	return size > 0 && origin_decode(value, size, origin) == ORIGIN_VALID;

@@ -71,8 +71,7 @@ bool probe_is_trap(const struct core *core, const struct statx *st)
 	return false;
 }
 
-bool probe_is_xattr_whiteout(struct core *core, int dirfd, const char *name,
-			      const struct statx *st)
+bool probe_is_xattr_whiteout(struct core *core, int dirfd, const char *name, const struct statx *st)
 {
 	return whiteout_may_be_xattr(st->stx_mode, st->stx_size) &&
 	       sys_getxattr_at(dirfd, name, core_key(core, XATTR_WHITEOUT), NULL, 0) >= 0;
@@ -133,8 +132,8 @@ static int probe_read_redirect(struct probe *p, int dirfd, const char *name, siz
 			       const char *post)
 {
 	char value[PATH_MAX];
-	ssize_t size =
-		sys_getxattr_at(dirfd, name, core_key(p->core, XATTR_REDIRECT), value, PATH_MAX - 1);
+	ssize_t size = sys_getxattr_at(dirfd, name, core_key(p->core, XATTR_REDIRECT), value,
+				       PATH_MAX - 1);
 
 	if (size < 0)
 		return xattr_is_absent(size) ? 0 : size;
@@ -162,8 +161,7 @@ static int probe_read_redirect(struct probe *p, int dirfd, const char *name, siz
 	return 0;
 }
 
-static int probe_read_metacopy(struct probe *p, int dirfd, const char *name,
-			       const struct statx *st)
+static int probe_read_metacopy(struct probe *p, int dirfd, const char *name, const struct statx *st)
 {
 	uint8_t value[METACOPY_SIZE_MAX];
 	struct metacopy metacopy;
@@ -349,8 +347,7 @@ static int found_add_lower_dir(struct found *found, const struct hit *hit)
 }
 
 /* Takes one lower part; @hit is consumed. */
-static int found_add_lower(struct core *core, struct probe *p, struct found *found,
-			   struct hit *hit)
+static int found_add_lower(struct core *core, struct probe *p, struct found *found, struct hit *hit)
 {
 	if (p->is_dir) {
 		int r = found_add_lower_dir(found, hit);
@@ -368,8 +365,7 @@ static int found_add_lower(struct core *core, struct probe *p, struct found *fou
 	return 0;
 }
 
-static int probe_upper(struct core *core, struct node *parent, struct probe *p,
-			struct found *found)
+static int probe_upper(struct core *core, struct node *parent, struct probe *p, struct found *found)
 {
 	p->last = core->redirect == CORE_REDIRECT_NOFOLLOW && !parent->dir->lower_count;
 	int r = probe_layer(p, parent->dir->upper, &found->upper);
@@ -405,7 +401,7 @@ static bool probe_is_last(const struct probe *p, const struct layer *layer, bool
 }
 
 static int probe_lowers(struct core *core, struct node *parent, struct probe *p,
-			 struct found *found)
+			struct found *found)
 {
 	const struct node_dir *root = core->root ? core->root->dir : parent->dir;
 	const struct node_dir *stack = p->absolute ? root : parent->dir;

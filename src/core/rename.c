@@ -64,8 +64,7 @@ static int rename_prepare_node(struct renaming *r, const struct target *at, stru
 	return e;
 }
 
-static int rename_prepare_dir(struct renaming *r, struct target *at, uint64_t id,
-			      const char *name)
+static int rename_prepare_dir(struct renaming *r, struct target *at, uint64_t id, const char *name)
 {
 	at->name = name;
 	at->fd = -1;
@@ -321,8 +320,7 @@ static int rename_prepare_move(struct renaming *r, struct side *side, const stru
 	}
 	if (node_has_lowers(side->node))
 		return rename_set_redirect(r, side, same_dir);
-	if (node_is_dir(side->node) && !side->node->dir->opaque &&
-	    other->at.dir->dir->lower_count)
+	if (node_is_dir(side->node) && !side->node->dir->opaque && other->at.dir->dir->lower_count)
 		return rename_set_opaque(r, side->node);
 	return 0;
 }

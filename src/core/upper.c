@@ -86,7 +86,8 @@ static int upper_fault_before(bool due)
 	if (due && upper_fault.kind == UPPER_FAULT_KILL)
 		raise(SIGKILL);
 	if (due) /* the tests ask whether it has come */
-		dprintf(STDERR_FILENO, "fault: mutation %" PRIu64 "\n", atomic_load(&upper_fault.at));
+		dprintf(STDERR_FILENO, "fault: mutation %" PRIu64 "\n",
+			atomic_load(&upper_fault.at));
 	return due && upper_fault.kind == UPPER_FAULT_ERROR ? upper_fault.error : 0;
 }
 
