@@ -226,8 +226,9 @@ int core_fsyncdir(struct core *core, uint64_t node, bool data_only);
 
 /* Size of the value; with @size 0 only that. -ENODATA, -ERANGE, -EOPNOTSUPP. */
 ssize_t core_getxattr(struct core *core, uint64_t node, const char *key, void *value, size_t size);
-/* Names separated by NUL; the format's own are left out. */
-ssize_t core_listxattr(struct core *core, uint64_t node, char *list, size_t size);
+/* Names separated by NUL; the format's own are left out, and trusted.* for all but root. */
+ssize_t core_listxattr(struct core *core, const struct core_call *call, uint64_t node, char *list,
+		       size_t size);
 /* @flags: XATTR_CREATE, XATTR_REPLACE. @kill_sgid: an ACL set by someone outside the group. */
 int core_setxattr(struct core *core, const struct core_call *call, uint64_t node, const char *key,
 		  const void *value, size_t size, int flags, bool kill_sgid);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Extended attributes of nodes: the format's own hidden, what a user calls like them escaped. */
 #include <errno.h>
+#include <linux/xattr.h>
 #include <string.h>
 #include <sys/xattr.h>
 
@@ -56,7 +57,26 @@ static ssize_t xattr_list(struct core *core, struct node *node, char **listp)
 	return r;
 }
 
-ssize_t core_listxattr(struct core *core, uint64_t node_id, char *list, size_t size)
+/*
+ * Leaves out trusted.*, which file systems list only to those who may read it: to us, but not to
+ * the caller, of whom we know no more than the user.
+ */
+static size_t xattr_list_drop_trusted(char *list, size_t size)
+{
+	size_t kept = 0;
+
+	for (size_t at = 0, length; at < size; at += length) {
+		length = strlen(list + at) + 1;
+		if (strncmp(list + at, XATTR_TRUSTED_PREFIX, XATTR_TRUSTED_PREFIX_LEN) == 0)
+			continue;
+		memmove(list + kept, list + at, length);
+		kept += length;
+	}
+	return kept;
+}
+
+ssize_t core_listxattr(struct core *core, const struct core_call *call, uint64_t node_id,
+		       char *list, size_t size)
 {
 	struct node *node = node_find(core, node_id);
 
@@ -70,6 +90,8 @@ ssize_t core_listxattr(struct core *core, uint64_t node_id, char *list, size_t s
 		return r;
 	size_t shown = xattr_list_filter(core->ns, all, r);
 
+	if (call->uid != 0)
+		shown = xattr_list_drop_trusted(all, shown);
 	if (size == 0)
 		return shown;
 	if (shown > size)

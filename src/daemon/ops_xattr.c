@@ -34,10 +34,12 @@ int ops_xattr_list(void *context, struct fuse_request *request)
 	struct ops *ops = context;
 	size_t room = request->args.in.getxattr.size;
 	void *list = fuse_request_scratch(request, room);
+	struct core_call call = ops_call(request, 0);
 
 	if (!list)
 		return -E2BIG;
-	return ops_xattr_reply(request, list, core_listxattr(ops->core, request->node, list, room));
+	return ops_xattr_reply(request, list,
+			       core_listxattr(ops->core, &call, request->node, list, room));
 }
 
 int ops_xattr_set(void *context, struct fuse_request *request)
