@@ -99,6 +99,7 @@ static void attr_metacopy_blocks(struct core *core, struct node *node, struct st
 int attr_present(struct core *core, struct node *node, struct statx *st)
 {
 	st->stx_ino = node->ino;
+	st->stx_attributes &= ~(STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND);
 	if (node_has(node, NODE_IMMUTABLE))
 		st->stx_attributes |= STATX_ATTR_IMMUTABLE;
 	if (node_has(node, NODE_APPEND))

@@ -81,6 +81,8 @@ static int copyup_open_source(struct copyup *c)
 	r = place_stat(&place, &c->st);
 	c->source = r < 0 ? r : place_open_path(c->core, &place);
 	c->layer = place.ldir && !place.is_upper ? place.ldir->layer : NULL;
+	if (c->layer)
+		c->st.stx_attributes = layer_file_attributes(c->layer, &c->st);
 	place_release(c->core, &place);
 	if (c->source < 0)
 		return c->source;

@@ -25,6 +25,7 @@ struct layer {
 	dev_t dev; /* of the root */
 	long magic; /* f_type */
 	bool has_uuid, has_handles;
+	bool is_immutable; /* its file system (erofs) calls every file so: no flag of the file */
 	uint8_t uuid[16];
 	_Atomic bool xwhiteouts; /* readdir must look for attribute whiteouts */
 	int fd; /* the root, open for reading: ioctls, statfs, handles. Owned. */
@@ -45,6 +46,12 @@ struct ldir {
 	dev_t dev;
 	struct fdslot slot;
 };
+
+/* STATX_ATTR_* of an object of @layer, those that are flags of its own. */
+static inline uint64_t layer_file_attributes(const struct layer *layer, const struct statx *st)
+{
+	return st->stx_attributes & ~(layer->is_immutable ? STATX_ATTR_IMMUTABLE : 0ULL);
+}
 
 /* The root of @layer; @fd (O_PATH) is taken over and never closed before the ldir is. */
 struct ldir *ldir_new_root(struct fdcache *fds, struct layer *layer, int fd);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/magic.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -239,6 +240,7 @@ static int layer_open(struct core *core, struct layer *layer, const struct sourc
 		return r;
 	}
 	layer->dev = source->dev;
+	layer->is_immutable = layer->magic == EROFS_SUPER_MAGIC_V1;
 	layer->path = strdup(source->path);
 	layer->root = ldir_new_root(&core->fds, layer, fd);
 	if (!layer->root)

@@ -22,7 +22,8 @@
 /* Flags kept beside an upper object, or in the attributes of a lower one. */
 static void node_take_flags(struct core *core, struct node *node, const struct found *found)
 {
-	const struct statx *st = found_top_stat(found);
+	const struct ldir *dir = found->upper.dir ? found->upper.dir : found->top.dir;
+	uint64_t attributes = layer_file_attributes(dir->layer, found_top_stat(found));
 	char letters[PROTATTR_SIZE_MAX];
 	unsigned int flags = 0;
 
@@ -38,9 +39,9 @@ static void node_take_flags(struct core *core, struct node *node, const struct f
 		if (r > 0)
 			flags = protattr_decode(letters, r);
 	}
-	if (flags & PROTATTR_IMMUTABLE || st->stx_attributes & STATX_ATTR_IMMUTABLE)
+	if (flags & PROTATTR_IMMUTABLE || attributes & STATX_ATTR_IMMUTABLE)
 		node_set(node, NODE_IMMUTABLE);
-	if (flags & PROTATTR_APPEND || st->stx_attributes & STATX_ATTR_APPEND)
+	if (flags & PROTATTR_APPEND || attributes & STATX_ATTR_APPEND)
 		node_set(node, NODE_APPEND);
 }
 

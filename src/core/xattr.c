@@ -11,8 +11,20 @@
 #include "core/internal.h"
 #include "core/place.h"
 #include "core/upper.h"
+#include "format/acl.h"
 #include "sys/file.h"
 #include "sys/xattr.h"
+
+/*
+ * What an absent attribute is answered with.  A layer that has no ACLs at all has none for this
+ * object: the kernel takes any other answer for an error of the file, which then cannot be opened.
+ */
+static ssize_t xattr_absence(ssize_t r, const char *key)
+{
+	bool is_acl = strcmp(key, ACL_XATTR_ACCESS) == 0 || strcmp(key, ACL_XATTR_DEFAULT) == 0;
+
+	return r == -EOPNOTSUPP && is_acl ? -ENODATA : r;
+}
 
 /* Attributes are asked for by name: one call, and no descriptor. */
 static ssize_t xattr_get(struct core *core, struct node *node, const char *real_key, void *value,
@@ -25,7 +37,7 @@ static ssize_t xattr_get(struct core *core, struct node *node, const char *real_
 		return r;
 	r = sys_getxattr_at(place.dirfd, place.name, real_key, value, size);
 	place_release(core, &place);
-	return r == -ENOENT ? -ESTALE : r;
+	return r == -ENOENT ? -ESTALE : xattr_absence(r, real_key);
 }
 
 ssize_t core_getxattr(struct core *core, uint64_t node_id, const char *key, void *value,
