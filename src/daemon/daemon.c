@@ -147,7 +147,7 @@ static int daemon_mount(struct daemon *daemon, const struct command *command, st
 	/* What cannot be written must not look as if it could: the kernel answers EROFS. */
 	if (core_is_read_only(daemon->core))
 		options.mount_flags |= MS_RDONLY;
-	r = mount_attach(&daemon->mount, &options, command->source, command->mountpoint, &fd, why);
+	r = mount_attach(&daemon->mount, &options, command->source, &fd, why);
 	return r < 0 ? r : daemon_connect(daemon, fd);
 }
 
@@ -259,7 +259,8 @@ static void daemon_deinit(struct daemon *daemon)
 	mount_detach(&daemon->mount, true);
 	if (daemon->transport)
 		fuse_transport_stop(daemon->transport);
-	core_free(daemon->core);
+	if (daemon->core)
+		core_free(daemon->core);
 	fuse_transport_free(daemon->transport);
 	fuse_session_free(daemon->session);
 	mount_deinit(&daemon->mount);
@@ -272,6 +273,9 @@ static int daemon_start(struct daemon *daemon, const struct command *command, st
 	int r = control_init(&daemon->control);
 
 	idle_init(&daemon->idle, &daemon->control);
+	/* Before the layers: without a mount nothing in them shall be touched. */
+	if (r == 0)
+		r = mount_prepare(&daemon->mount, command->mountpoint, &why);
 	if (r == 0)
 		r = daemon_open_core(daemon, &why);
 	if (r == 0)
@@ -288,6 +292,7 @@ int daemon_run(const struct command *command, struct launch *launch)
 	struct daemon daemon = {
 		.options = &command->options,
 		.control = { .signal_fd = -1, .event_fd = -1 },
+		.mount = MOUNT_INIT,
 	};
 	int r = daemon_start(&daemon, command, launch);
 

@@ -41,23 +41,28 @@ static bool mount_allows_other(const struct options *options, bool is_privileged
 	return options->allow_other || options->allow_root || is_privileged;
 }
 
-static int mount_direct(const struct mount *mount, const struct options *options,
-			const char *source, unsigned int root_mode, int *fdp, struct strbuf *why)
+static int mount_open_device(struct mount *mount, struct strbuf *why)
 {
-	_cleanup_strbuf_ struct strbuf type = STRBUF_INIT, data = STRBUF_INIT;
-	_cleanup_close_ int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	int r;
 
-	if (fd < 0) {
-		r = -errno;
-		strbuf_append_format(
-			why, "/dev/fuse: %s%s", strerror(-r),
-			r == -ENOENT || r == -ENODEV ? " (is the module fuse loaded?)" : "");
-		return r;
-	}
+	mount->fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	if (mount->fd >= 0)
+		return 0;
+	r = -errno;
+	strbuf_append_format(why, "/dev/fuse: %s%s", strerror(-r),
+			     r == -ENOENT || r == -ENODEV ? " (is the module fuse loaded?)" : "");
+	return r;
+}
+
+static int mount_direct(struct mount *mount, const struct options *options, const char *source,
+			int *fd, struct strbuf *why)
+{
+	_cleanup_strbuf_ struct strbuf type = STRBUF_INIT, data = STRBUF_INIT;
+	int r;
+
 	strbuf_append_format(&type, MOUNT_TYPE ".%s", mount_subtype(options));
 	strbuf_append_format(&data, "fd=%d,rootmode=%o,user_id=%u,group_id=%u,default_permissions",
-			     fd, root_mode & S_IFMT, geteuid(), getegid());
+			     mount->fd, mount->root_mode & S_IFMT, geteuid(), getegid());
 	if (mount_allows_other(options, true))
 		strbuf_append_string(&data, ",allow_other");
 	if (options->security.length)
@@ -65,12 +70,11 @@ static int mount_direct(const struct mount *mount, const struct options *options
 	if (type.failed || data.failed)
 		return -ENOMEM;
 	r = sys_mount(source, mount->target, type.data, options->mount_flags, data.data);
-	if (r < 0) {
+	if (r < 0)
 		strbuf_append_format(why, "mounting at %s: %s", mount->target, strerror(-r));
-		return r;
-	}
-	*fdp = fd_take(&fd);
-	return 0;
+	else
+		*fd = fd_take(&mount->fd);
+	return r;
 }
 
 /* As part of a list of options. */
@@ -108,51 +112,52 @@ static int mount_by_helper(const struct mount *mount, const struct options *opti
 }
 
 /* An absolute path that names the mount point also after chdir(2). */
-static int mount_resolve(const char *mountpoint, char **target, unsigned int *mode,
-			 struct strbuf *why)
+static int mount_resolve(struct mount *mount, const char *mountpoint, struct strbuf *why)
 {
-	_cleanup_free_ char *path = realpath(mountpoint, NULL);
 	_cleanup_close_ int fd = -1;
 	struct statx st;
 	int r;
 
-	r = path ? 0 : -errno;
+	mount->target = realpath(mountpoint, NULL);
+	r = mount->target ? 0 : -errno;
 	if (r == 0)
-		r = fd = sys_open_path(path, O_PATH | O_CLOEXEC);
+		r = fd = sys_open_path(mount->target, O_PATH | O_CLOEXEC);
 	if (r >= 0)
 		r = sys_stat(fd, "", &st);
 	if (r == 0 && !S_ISDIR(st.stx_mode))
 		r = -ENOTDIR;
-	if (r < 0) {
+	if (r == 0)
+		mount->root_mode = st.stx_mode;
+	else
 		strbuf_append_format(why, "mount point %s: %s%s", mountpoint, strerror(-r),
 				     r == -ENOTCONN ? " (a dead mount is there; unmount it first)" :
 						      "");
-		return r;
-	}
-	*target = ptr_take(path);
-	*mode = st.stx_mode;
-	return 0;
+	return r;
 }
 
-int mount_attach(struct mount *mount, const struct options *options, const char *source,
-		 const char *mountpoint, int *fd, struct strbuf *why)
+int mount_prepare(struct mount *mount, const char *mountpoint, struct strbuf *why)
 {
-	unsigned int mode;
 	int r;
 
-	*mount = (struct mount){ 0 };
+	*mount = MOUNT_INIT;
+	mount->by_helper = !sys_creds_has_cap(CAP_SYS_ADMIN);
+	r = mount_resolve(mount, mountpoint, why);
+	return r < 0 || mount->by_helper ? r : mount_open_device(mount, why);
+}
+
+int mount_attach(struct mount *mount, const struct options *options, const char *source, int *fd,
+		 struct strbuf *why)
+{
+	int r;
+
 	if (options->fsname)
 		source = options->fsname;
 	if (!source)
 		source = MOUNT_NAME;
-	r = mount_resolve(mountpoint, &mount->target, &mode, why);
-	if (r < 0)
-		return r;
-	mount->by_helper = !sys_creds_has_cap(CAP_SYS_ADMIN);
 	if (mount->by_helper)
 		r = mount_by_helper(mount, options, source, fd, why);
 	else
-		r = mount_direct(mount, options, source, mode, fd, why);
+		r = mount_direct(mount, options, source, fd, why);
 	mount->is_mounted = r == 0;
 	return r;
 }
@@ -202,5 +207,6 @@ void mount_sync(const struct mount *mount)
 void mount_deinit(struct mount *mount)
 {
 	free(mount->target);
-	mount->target = NULL;
+	cleanup_close(&mount->fd);
+	*mount = MOUNT_INIT;
 }

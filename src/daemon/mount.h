@@ -10,18 +10,27 @@
 
 struct mount {
 	char *target; /* absolute, without symbolic links; owned */
-	bool by_helper; /* fusermount3 made it and must take it off */
+	unsigned int root_mode; /* of what lies there */
+	int fd; /* the device, until mount_attach() hands it out */
+	bool by_helper; /* fusermount3 makes the mount and must take it off */
 	bool is_mounted;
 	unsigned long long id; /* of the mount, once mount_remember() was called; 0: unknown */
 };
 
+#define MOUNT_INIT ((struct mount){ .fd = -1 })
+
 /*
- * Mounts at @mountpoint, as "fuse.veneer" from @source (NULL: "veneer"). @fd is the device. With
- * the right to (CAP_SYS_ADMIN) by mount(2), else through fusermount3.
- * Returns 0, or -errno with a sentence for the user in @why.
+ * Finds the mount point and, with the right to mount (CAP_SYS_ADMIN), opens the device; without
+ * it fusermount3 will. Nothing is changed yet. Returns 0, or -errno with a sentence for the user
+ * in @why. The mount must be deinitialised in any case.
  */
-int mount_attach(struct mount *mount, const struct options *options, const char *source,
-		 const char *mountpoint, int *fd, struct strbuf *why);
+int mount_prepare(struct mount *mount, const char *mountpoint, struct strbuf *why);
+/*
+ * Mounts, as "fuse.veneer" from @source (NULL: "veneer"). @fd is the device, now the caller's.
+ * As mount_prepare().
+ */
+int mount_attach(struct mount *mount, const struct options *options, const char *source, int *fd,
+		 struct strbuf *why);
 /* Once requests are served: so that nothing but this mount is ever taken off. */
 void mount_remember(struct mount *mount);
 /*
