@@ -238,7 +238,9 @@ def test_errors_leave_the_work_directory_alone(union_factory):
 def test_no_fuse_device(union_factory):
     """Without /dev/fuse the reason is told."""
     u = union_factory({"f": "x"})
-    script = 'mount -t tmpfs none /dev && exec "$@"'
+    # The scratch directory may lie on /dev/shm.
+    script = '''mount --bind /dev/shm /mnt && mount -t tmpfs none /dev && mkdir /dev/shm &&
+                mount --bind /mnt /dev/shm && exec "$@"'''
     done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", VENEER, "-o", options(u), u.mnt],
                           capture_output=True, text=True, timeout=10, check=False)
     assert done.returncode != 0
