@@ -239,8 +239,8 @@ def test_no_fuse_device(union_factory):
     """Without /dev/fuse the reason is told."""
     u = union_factory({"f": "x"})
     # The scratch directory may lie on /dev/shm.
-    script = '''mount --bind /dev/shm /mnt && mount -t tmpfs none /dev && mkdir /dev/shm &&
-                mount --bind /mnt /dev/shm && exec "$@"'''
+    script = '''mount --rbind /dev/shm /mnt && mount -t tmpfs none /dev && mkdir /dev/shm &&
+                mount --rbind /mnt /dev/shm && exec "$@"'''
     done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", VENEER, "-o", options(u), u.mnt],
                           capture_output=True, text=True, timeout=10, check=False)
     assert done.returncode != 0
