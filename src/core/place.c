@@ -63,7 +63,7 @@ static int place_hold_orphan(struct core *core, struct node *node, struct place 
 static int place_hold_data(struct core *core, struct node *node, struct place *place)
 {
 	if (!node->file || !node->file->data_dir)
-		return -EIO;
+		return -ENOENT; /* in none of the data-only layers */
 	return place_pin(core, place, node->file->data_dir, node->file->data_name->text);
 }
 
