@@ -192,7 +192,7 @@ static int attr_check_set(const struct node *node, const struct core_setattr *se
 	return -EPERM;
 }
 
-int attr_kill_suidgid(int fd)
+int attr_kill_suidgid(const struct core_call *call, int fd)
 {
 	struct statx st;
 	int r = sys_stat(fd, "", &st);
@@ -202,7 +202,8 @@ int attr_kill_suidgid(int fd)
 	mode_t mode = st.stx_mode & 07777;
 
 	mode &= ~S_ISUID;
-	if (mode & S_IXGRP)
+	/* As since Linux 6.2: someone outside the group loses the bit however the file may be run. */
+	if (mode & S_IXGRP || call->gid != st.stx_gid)
 		mode &= ~S_ISGID;
 	return mode == (st.stx_mode & 07777) ? 0 : upper_chmod(fd, mode);
 }
@@ -223,7 +224,7 @@ static int attr_set_size(struct core *core, const struct core_call *call, struct
 	if (fd < 0)
 		return fd;
 	if (set->mask & CORE_SET_KILL_SUIDGID)
-		r = attr_kill_suidgid(fd);
+		r = attr_kill_suidgid(call, fd);
 	if (r == 0)
 		r = upper_truncate(fd, set->size);
 	datafd_release(core, data);

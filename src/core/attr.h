@@ -17,7 +17,7 @@ int attr_present(struct core *core, struct node *node, struct statx *st);
 int attr_check_change(const struct node *node);
 /* 0, or -EPERM if they forbid removing a name from (or moving one in or out of) @dir. */
 int attr_check_names(const struct node *dir, bool removes);
-/* Takes set-id bits away as a write by someone without CAP_FSETID does; @fd is open. */
-int attr_kill_suidgid(int fd);
+/* Takes set-id bits away as a write by a caller without CAP_FSETID does; @fd is open. */
+int attr_kill_suidgid(const struct core_call *call, int fd);
 
 #endif

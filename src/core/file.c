@@ -122,7 +122,7 @@ ssize_t core_write(struct core *core, const struct core_call *call, uint64_t id,
 
 	if (fd < 0)
 		return fd;
-	ssize_t r = kill_suidgid ? attr_kill_suidgid(fd) : 0;
+	ssize_t r = kill_suidgid ? attr_kill_suidgid(call, fd) : 0;
 
 	if (r == 0)
 		r = upper_write(fd, buf, size, offset);
@@ -139,7 +139,11 @@ int core_fallocate(struct core *core, const struct core_call *call, uint64_t id,
 
 	if (fd < 0)
 		return fd;
-	int r = upper_fallocate(fd, mode, offset, length);
+	/* The protocol does not say whether the caller may keep set-id bits. */
+	int r = call->uid != 0 ? attr_kill_suidgid(call, fd) : 0;
+
+	if (r == 0)
+		r = upper_fallocate(fd, mode, offset, length);
 
 	file_end_change(core, node, data);
 	return r;
