@@ -136,6 +136,7 @@ static int command_take(struct command *command, int letter, bool is_helper, str
 		return 0;
 	case '?':
 	case ':':
+		command->is_misused = true;
 		/* optopt is 0 for a long one. */
 		if (optopt)
 			strbuf_append_format(
@@ -158,6 +159,7 @@ static int command_take_operands(struct command *command, int count, char **oper
 		operands++;
 	}
 	if (count < 1 || count > 2) {
+		command->is_misused = true;
 		strbuf_append_string(why, count < 1 ? "no mount point was given" :
 						      "more than a source and a mount point");
 		return -EINVAL;

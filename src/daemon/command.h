@@ -21,6 +21,7 @@ enum command_verb {
 struct command {
 	enum command_verb verb;
 	bool foreground, debug;
+	bool is_misused; /* how it is to be called should be told again */
 	const char *source; /* NULL: none was given */
 	const char *mountpoint;
 	struct options options;

@@ -83,7 +83,7 @@ int main(int argc, char **argv)
 
 	if (command_parse(&command, argc, argv, &why) < 0) {
 		log_error("%s", why.length && !why.failed ? why.data : strerror(ENOMEM));
-		if (!command.mountpoint)
+		if (command.is_misused)
 			command_print_usage(stderr);
 		status = MAIN_EXIT_USAGE;
 	} else {
