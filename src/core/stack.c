@@ -176,6 +176,8 @@ static void core_sync(struct core *core)
 
 struct core *core_free(struct core *core)
 {
+	if (!core)
+		return NULL;
 	bool was_live = core->root;
 
 	readdir_close_all(core);
