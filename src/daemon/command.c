@@ -26,7 +26,7 @@ static const struct option command_long[] = {
 };
 
 static const char command_usage[] =
-	"usage: veneer [mount] [-fdv] [-o OPTION[,OPTION...]]... [SOURCE] MOUNTPOINT\n";
+	"usage: veneer [mount] [-f] [-d] [-v] [-o OPTION[,OPTION...]]... [SOURCE] MOUNTPOINT\n";
 
 void command_print_usage(FILE *file)
 {
