@@ -36,6 +36,7 @@ struct creation {
 	dev_t rdev;
 	const char *target; /* of a symbolic link */
 	int fd; /* a regular file comes open for reading and writing; else -1. Owned. */
+	bool is_opaque; /* a directory: it was made with the opaque attribute */
 };
 
 int node_find_dir(struct core *core, uint64_t id, struct node **nodep)
@@ -200,8 +201,10 @@ static int creation_prepare(struct core *core, struct creation *c, const struct 
 	int r = creation_inherit(c, target, fd);
 
 	/* What the lowers have under the name must not shine through. */
-	if (r == 0 && S_ISDIR(c->mode))
+	if (r == 0 && S_ISDIR(c->mode)) {
 		r = upper_setxattr(fd, core_key(core, XATTR_OPAQUE), "y", 1, 0);
+		c->is_opaque = r == 0;
+	}
 	return r;
 }
 
@@ -226,6 +229,21 @@ static int creation_make_over_whiteout(struct core *core, struct creation *c, st
 	if (r < 0 || is_dir)
 		workdir_discard(core, temp);
 	return r;
+}
+
+/*
+ * A new directory in a merged one has nothing to merge with, as long as nobody changes the lowers
+ * while the union is not mounted, which redirects forbid: the mark saves later lookups from
+ * asking them.  Nothing depends on it.
+ */
+static void creation_mark_opaque(struct core *core, struct creation *c, const struct target *target)
+{
+	if (!S_ISDIR(c->mode) || core->redirect != CORE_REDIRECT_ON || !node_is_merged(target->dir))
+		return;
+	_cleanup_close_ int fd = sys_open(target->fd, target->name, O_PATH | O_NOFOLLOW, 0);
+
+	if (fd >= 0)
+		c->is_opaque = upper_setxattr(fd, core_key(core, XATTR_OPAQUE), "y", 1, 0) == 0;
 }
 
 /* ---- its node ---- */
@@ -277,7 +295,7 @@ static int creation_adopt(struct core *core, struct creation *c, struct target *
 		return r;
 	if (node_is_dir(node)) {
 		node->dir->upper = ldir_new(target->dir->dir->upper, target->name, &entry->attr);
-		node->dir->opaque = target->over_whiteout;
+		node->dir->opaque = c->is_opaque;
 		if (!node->dir->upper)
 			r = -ENOMEM;
 	}
@@ -305,6 +323,8 @@ static int creation_run(struct core *core, struct creation *c, uint64_t parent, 
 		r = target.over_whiteout ? creation_make_over_whiteout(core, c, &target) :
 					   creation_make_in_place(c, &target);
 	if (r == 0) {
+		if (!target.over_whiteout)
+			creation_mark_opaque(core, c, &target);
 		target_changed(target.dir, S_ISDIR(c->mode) ? 1 : 0);
 		r = creation_adopt(core, c, &target, open, entry);
 	}
