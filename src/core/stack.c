@@ -35,12 +35,14 @@ static void core_take_config(struct core *core, const struct core_config *config
 	core->can_override = sys_creds_has_cap(CAP_DAC_OVERRIDE);
 }
 
-/* The cache's share of the descriptors; the rest is for open calls, the layers, the transport. */
+/* The cache's share of the descriptors; the rest is for calls under way and the transport. */
 static unsigned int core_fd_budget(const struct core_config *config)
 {
 	unsigned int limit = sys_raise_nofile();
 
-	return config->max_fds ? config->max_fds : MAX(limit / 4 * 3, 64u);
+	if (config->max_fds)
+		return config->max_fds;
+	return limit < 256 ? limit / 2 : limit / 4 * 3;
 }
 
 /* A union without layers, which core_free() takes apart; NULL: out of memory. */
