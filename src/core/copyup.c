@@ -65,7 +65,7 @@ int copyup_mark_impure(struct core *core, struct node *dir)
 	ldir_unpin(dir->dir->upper);
 	if (r == 0)
 		atomic_store(&dir->dir->impure, true);
-	return r;
+	return r == -EOPNOTSUPP ? 0 : r; /* then there is no origin in it either */
 }
 
 /* ---- preparing the copy ---- */

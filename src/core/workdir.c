@@ -198,6 +198,19 @@ static int workdir_probe_xattr(struct core *core, enum xattr_namespace ns)
 	return r < 0 ? r : upper_removexattr(core->work.fd, key);
 }
 
+static int workdir_fail_xattrs(const struct core *core, int error, const char *path,
+			       struct strbuf *why)
+{
+	bool is_user = core->ns == XATTR_USER;
+
+	return workdir_fail(why, error,
+			    "cannot set %s.* extended attributes in workdir=%s, which the upper "
+			    "needs%s: %s",
+			    is_user ? "user" : "trusted", path,
+			    error == -EPERM && !is_user ? " (try userxattr)" : "",
+			    strerror(-error));
+}
+
 static int workdir_choose_xattrs(struct core *core, enum core_xattrs xattrs, const char *path,
 				 struct strbuf *why)
 {
@@ -211,14 +224,15 @@ static int workdir_choose_xattrs(struct core *core, enum core_xattrs xattrs, con
 		core->ns = XATTR_USER;
 		r = workdir_probe_xattr(core, XATTR_USER);
 	}
-	if (r == 0)
-		return 0;
-	return workdir_fail(why, r == -EPERM ? r : -EINVAL,
-			    "the file system of workdir=%s cannot hold %s.* extended attributes, "
-			    "which the upper needs%s: %s",
-			    path, core->ns == XATTR_USER ? "user" : "trusted",
-			    r == -EPERM && core->ns == XATTR_TRUSTED ? " (try userxattr)" : "",
-			    strerror(-r));
+	if (r != -EOPNOTSUPP)
+		return r == 0 ? 0 : workdir_fail_xattrs(core, r, path, why);
+	/* As the kernel does: what needs none still works, the rest fails when it is asked for. */
+	log_warning("the file system of workdir=%s has no extended attributes: directories cannot "
+		    "be renamed or replace others, and inode numbers do not last",
+		    path);
+	if (core->redirect == CORE_REDIRECT_ON)
+		core->redirect = CORE_REDIRECT_FOLLOW;
+	return 0;
 }
 
 /* A new whiteout in the work directory. */
