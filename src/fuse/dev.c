@@ -18,7 +18,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,29 +25,13 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/util.h"
-#include "fuse/decode.h"
-#include "fuse/transport.h"
+#include "fuse/dev_request.h"
 
 #define DEV_THREADS_DEFAULT 64
 #define DEV_STACK_SIZE (512U * 1024)
 /* Interrupts a thread's read(2) and does nothing else. */
 #define DEV_KICK_SIGNAL SIGUSR2
 #define DEV_KICK_INTERVAL_MS 10
-
-/* One open file of the device; closed with the last request that came through it. */
-struct dev_channel {
-	atomic_uint refs;
-	int fd;
-};
-
-/* A request and its memory: the message (or only its head), and behind that the scratch. */
-struct dev_request {
-	struct fuse_request base;
-	struct dev_channel *channel;
-	/* One for the thread that dispatches it, one for the answer that is due. */
-	atomic_uint refs;
-	char *memory; /* TRANSPORT_HEADER_MAX + TRANSPORT_PAYLOAD_MAX */
-};
 
 struct dev {
 	struct fuse_transport base;
@@ -73,33 +56,9 @@ struct dev_worker {
 	pthread_t thread;
 	struct dev_channel *channel;
 	struct dev_request *request;
+	atomic_bool is_reading; /* only then a kick is of any use */
 	atomic_bool must_trim;
 };
-
-static struct dev_channel *dev_channel_new(int fd)
-{
-	struct dev_channel *channel = malloc(sizeof(*channel));
-
-	if (!channel)
-		return NULL;
-	atomic_init(&channel->refs, 1);
-	channel->fd = fd;
-	return channel;
-}
-
-static struct dev_channel *dev_channel_ref(struct dev_channel *channel)
-{
-	atomic_fetch_add_explicit(&channel->refs, 1, memory_order_relaxed);
-	return channel;
-}
-
-static void dev_channel_unref(struct dev_channel *channel)
-{
-	if (atomic_fetch_sub_explicit(&channel->refs, 1, memory_order_acq_rel) != 1)
-		return;
-	close(channel->fd);
-	free(channel);
-}
 
 /* A channel of its own, or the common one where cloning is not possible (an ordinary user got
  * the device from fusermount3 and may not open it). */
@@ -113,9 +72,11 @@ static struct dev_channel *dev_channel_clone(struct dev *dev)
 		return dev_channel_ref(dev->channel);
 	fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (fd < 0 || ioctl(fd, FUSE_DEV_IOC_CLONE, &parent) < 0) {
-		log_debug("cannot clone the device: %s", strerror(errno));
-		atomic_store(&dev->cannot_clone, errno == EACCES || errno == EPERM ||
-							 errno == ENOENT || errno == ENOTTY);
+		int error = errno;
+
+		atomic_store(&dev->cannot_clone, error == EACCES || error == EPERM ||
+							 error == ENOENT || error == ENOTTY);
+		log_debug("cannot clone the device: %s", strerror(error));
 		return dev_channel_ref(dev->channel);
 	}
 	channel = dev_channel_new(fd);
@@ -123,53 +84,6 @@ static struct dev_channel *dev_channel_clone(struct dev *dev)
 		return dev_channel_ref(dev->channel);
 	fd_take(&fd);
 	return channel;
-}
-
-static struct dev_request *dev_request_free(struct dev_request *request)
-{
-	if (!request)
-		return NULL;
-	munmap(request->memory, TRANSPORT_HEADER_MAX + TRANSPORT_PAYLOAD_MAX);
-	free(request);
-	return NULL;
-}
-
-static struct dev_request *dev_request_new(struct dev *dev)
-{
-	struct dev_request *request = calloc(1, sizeof(*request));
-
-	if (!request)
-		return NULL;
-	/* Not from malloc: only the pages that messages really touch shall count. */
-	request->memory = mmap(NULL, TRANSPORT_HEADER_MAX + TRANSPORT_PAYLOAD_MAX,
-			       PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-			       -1, 0);
-	if (request->memory == MAP_FAILED) {
-		free(request);
-		return NULL;
-	}
-	request->base.transport = &dev->base;
-	return request;
-}
-
-/* True if the caller held the last of both references: the request is its own now. */
-static bool dev_request_put(struct dev_request *request)
-{
-	return atomic_fetch_sub_explicit(&request->refs, 1, memory_order_acq_rel) == 1;
-}
-
-static void dev_request_trim(struct dev_request *request)
-{
-	madvise(request->memory + TRANSPORT_HEADER_MAX, TRANSPORT_PAYLOAD_MAX, MADV_DONTNEED);
-}
-
-/* No need for another thread to wait meanwhile. */
-static bool dev_request_is_brief(const struct dev_request *request)
-{
-	struct fuse_in_header header;
-
-	return decode_header(request->base.message, request->base.message_size, &header) == 0 &&
-	       decode_is_brief(header.opcode);
 }
 
 static void dev_sleep_ms(unsigned int ms)
@@ -194,43 +108,45 @@ static void dev_end(struct dev *dev, int error)
 		dev->ended(dev->context, error);
 }
 
+/* After a failed read(2). False: this thread shall end. */
+static bool dev_worker_go_on(const struct dev_worker *worker, int error)
+{
+	switch (error) {
+	case EINTR:
+	case EAGAIN:
+	case ENOENT: /* the caller was killed before the message was taken */
+		return true;
+	case ENODEV:
+		dev_end(worker->dev, 0);
+		return false;
+	default:
+		if (error != ECONNABORTED)
+			log_error("reading from /dev/fuse: %s", strerror(error));
+		dev_end(worker->dev, -error);
+		return false;
+	}
+}
+
 /* The next message into the worker's request. False: this thread shall end. */
 static bool dev_worker_read(struct dev_worker *worker)
 {
-	struct dev *dev = worker->dev;
 	struct dev_request *request = worker->request;
 	ssize_t size;
+	int error;
 
-	for (;;) {
-		if (atomic_load(&dev->stopping))
+	do {
+		if (atomic_load(&worker->dev->stopping))
 			return false;
 		if (atomic_exchange(&worker->must_trim, false))
 			dev_request_trim(request);
-		size = read(worker->channel->fd, request->memory,
-			    TRANSPORT_HEADER_MAX + TRANSPORT_PAYLOAD_MAX);
-		if (size > 0)
-			break;
-		/* ENOENT: the caller was killed before the message was taken. */
-		if (size < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT))
-			continue;
-		if (size == 0 || errno == ENODEV) {
-			dev_end(dev, 0);
-		} else {
-			if (errno != ECONNABORTED)
-				log_error("reading from /dev/fuse: %s", strerror(errno));
-			dev_end(dev, -errno);
-		}
+		atomic_store(&worker->is_reading, true);
+		size = read(worker->channel->fd, request->memory, DEV_MESSAGE_MAX);
+		error = size < 0 ? errno : ENODEV;
+		atomic_store(&worker->is_reading, false);
+	} while (size <= 0 && dev_worker_go_on(worker, error));
+	if (size <= 0)
 		return false;
-	}
-	request->base.message = request->memory;
-	request->base.message_size = (size_t)size;
-	if ((size_t)size <= TRANSPORT_HEADER_MAX) {
-		request->base.scratch = request->memory + TRANSPORT_HEADER_MAX;
-		request->base.scratch_size = TRANSPORT_PAYLOAD_MAX;
-	} else {
-		request->base.scratch = NULL;
-		request->base.scratch_size = 0;
-	}
+	dev_request_fill(request, worker->channel, (size_t)size);
 	return true;
 }
 
@@ -239,7 +155,7 @@ static bool dev_worker_read(struct dev_worker *worker)
 static void dev_worker_ready(struct dev_worker *worker)
 {
 	while (!worker->request) {
-		worker->request = dev_request_new(worker->dev);
+		worker->request = dev_request_new(&worker->dev->base);
 		if (worker->request)
 			break;
 		log_warning_limited("no memory for a request; waiting");
@@ -251,8 +167,6 @@ static void dev_worker_handle(struct dev_worker *worker)
 {
 	struct dev_request *request = worker->request;
 
-	request->channel = dev_channel_ref(worker->channel);
-	atomic_store_explicit(&request->refs, 2, memory_order_relaxed);
 	session_receive(worker->dev->base.session, &request->base);
 	/* Either it is answered, and ours again, or a handler keeps it. */
 	if (!dev_request_put(request))
@@ -420,7 +334,8 @@ static void dev_kick_locked(struct dev *dev, bool must_trim)
 
 		if (must_trim)
 			atomic_store(&worker->must_trim, true);
-		pthread_kill(worker->thread, DEV_KICK_SIGNAL);
+		if (atomic_load(&worker->is_reading))
+			pthread_kill(worker->thread, DEV_KICK_SIGNAL);
 	}
 }
 
