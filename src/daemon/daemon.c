@@ -136,7 +136,10 @@ static int daemon_connect(struct daemon *daemon, int fd)
 		return -ENOMEM;
 	}
 	r = fuse_dev_new(daemon->session, &dev, &daemon->transport);
-	return r < 0 ? r : fuse_transport_start(daemon->transport);
+	if (r < 0)
+		return r;
+	core_faults_arm();
+	return fuse_transport_start(daemon->transport);
 }
 
 static int daemon_mount(struct daemon *daemon, const struct command *command, struct strbuf *why)
