@@ -99,15 +99,20 @@ def _scratch_home():
 
 
 @pytest.fixture(scope="session")
-def ext4(private_namespace):
-    """The file system most layers live on."""
+def session_scratch(private_namespace):
+    """File systems for the whole session."""
     with tempfile.TemporaryDirectory(prefix="veneer-e2e-", dir=_scratch_home()) as home:
         os.chmod(home, 0o755)
-        scratch = Scratch(home)
-        path = scratch.make("ext4", IMAGE_SIZE, ["-N", "600000", "-m", "0", "-O", "^has_journal"],
-                            "noinit_itable")
-        yield path
-        scratch.close()
+        made = Scratch(home)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def ext4(session_scratch):
+    """The file system most layers live on."""
+    return session_scratch.make("ext4", IMAGE_SIZE, ["-N", "600000", "-m", "0", "-O", "^has_journal"],
+                                "noinit_itable")
 
 
 @pytest.fixture

@@ -267,17 +267,15 @@ def test_listing_needs_read_permission(union, as_user):
 
 
 @pytest.fixture(scope="session")
-def ten_layers(ext4):
-    """100,000 names over ten layers, 9,000 of them in two, 1,000 of the rest covered by a file."""
-    root = os.path.join(ext4, "ten")
+def ten_layers(session_scratch):
+    """100,000 names over ten layers, 9,000 of them in two layers."""
+    root = session_scratch.make("tmpfs", 1 << 30)
     for layer in range(10):
         os.makedirs(f"{root}/{layer}/d")
-        for i in range(10_000):
-            os.close(os.open(f"{root}/{layer}/d/n{layer * 10_000 + i}", os.O_CREAT | os.O_WRONLY))
-        if layer:
-            for i in range(1000):
-                os.close(os.open(f"{root}/{layer}/d/n{(layer - 1) * 10_000 + i}",
-                                 os.O_CREAT | os.O_WRONLY))
+        fd = os.open(f"{root}/{layer}/d", os.O_RDONLY)
+        for i in range(10_000 + (1000 if layer < 9 else 0)):
+            os.mknod(f"n{layer * 10_000 + i}", 0o100644, dir_fd=fd)
+        os.close(fd)
     return [f"{root}/{layer}" for layer in range(10)]
 
 
