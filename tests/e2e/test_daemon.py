@@ -280,11 +280,12 @@ def test_ten_mounts_at_once(union):
 
 
 def test_mount_by_the_mount_program(union_factory):
-    """mount -t fuse starts the program that the source names."""
+    """mount(8) clears PATH, so a program that is not installed is named in full."""
     u = union_factory({"f": "x"})
     tag = f"helper.{os.getpid()}"
     done = subprocess.run(["mount", "-t", "fuse", VENEER + "#overlay", u.mnt, "-o", options(u)],
-                          env={**os.environ, TAG: tag}, capture_output=True, text=True, timeout=10, check=False)
+                          env={**os.environ, TAG: tag}, capture_output=True, text=True, timeout=10,
+                          check=False)
     if "unknown filesystem type" in done.stderr or "mount.fuse" in done.stderr:
         pytest.skip("no /sbin/mount.fuse here: package fuse3 is not installed")
     assert done.returncode == 0, done.stderr
