@@ -208,6 +208,21 @@ int attr_kill_suidgid(const struct core_call *call, int fd)
 	return mode == (st.stx_mode & 07777) ? 0 : upper_chmod(fd, mode);
 }
 
+/*
+ * 1 if the file has that size already: truncate(2) changes nothing then. ftruncate(2) and
+ * O_TRUNC do, and come with a modification time.
+ */
+static int attr_has_size(struct core *core, struct node *node, const struct core_setattr *set)
+{
+	struct statx st;
+
+	if (set->mask & (CORE_SET_MTIME | CORE_SET_KILL_SUIDGID))
+		return 0;
+	int r = attr_read(core, node, &st);
+
+	return r < 0 ? r : st.stx_size == set->size;
+}
+
 static int attr_set_size(struct core *core, const struct core_call *call, struct node *node,
 			 const struct core_setattr *set)
 {
@@ -215,7 +230,11 @@ static int attr_set_size(struct core *core, const struct core_call *call, struct
 
 	if (!S_ISREG(node->type))
 		return node_is_dir(node) ? -EISDIR : -EINVAL;
-	int r = copyup_truncated(core, call, node, set->size);
+	int r = attr_has_size(core, node, set);
+
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = copyup_truncated(core, call, node, set->size);
 
 	if (r < 0)
 		return r;
@@ -237,7 +256,7 @@ static int attr_apply(int fd, const struct core_setattr *set)
 	unsigned int mask = set->mask;
 	int r = 0;
 
-	if (mask & (CORE_SET_UID | CORE_SET_GID))
+	if (mask & (CORE_SET_UID | CORE_SET_GID) || !mask)
 		r = upper_chown(fd, mask & CORE_SET_UID ? set->uid : (uid_t)-1,
 				mask & CORE_SET_GID ? set->gid : (gid_t)-1);
 	if (r == 0 && mask & CORE_SET_MODE)
@@ -254,6 +273,15 @@ static int attr_apply(int fd, const struct core_setattr *set)
 	return r;
 }
 
+/* chown(path, -1, -1), a change of nothing, takes set-id bits away all the same. */
+static bool attr_loses_set_ids(struct core *core, struct node *node)
+{
+	struct statx st;
+
+	return !node_is_dir(node) && attr_read(core, node, &st) == 0 &&
+	       st.stx_mode & (S_ISUID | S_ISGID);
+}
+
 static int attr_set(struct core *core, const struct core_call *call, struct node *node,
 		    const struct core_setattr *set)
 {
@@ -264,8 +292,10 @@ static int attr_set(struct core *core, const struct core_call *call, struct node
 
 	if (r == 0 && set->mask & CORE_SET_SIZE)
 		r = attr_set_size(core, call, node, set);
-	if (r < 0 || !(set->mask & meta))
+	if (r < 0 || (set->mask && !(set->mask & meta)))
 		return r;
+	if (!set->mask && !attr_loses_set_ids(core, node))
+		return 0;
 	r = copyup_node(core, call, node, COPYUP_META);
 	if (r == 0)
 		r = place_hold(core, node, PLACE_META, &place);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -15,6 +16,8 @@
 #include "format/protattr.h"
 #include "sys/file.h"
 #include "sys/xattr.h"
+
+#define XATTR_CAPABILITY "security.capability"
 
 /* An attribute whose loss would change who may do what. */
 static bool clone_must_copy(const char *key)
@@ -118,6 +121,32 @@ int clone_stat_times(int fd, const struct statx *st)
 int clone_times(const struct clone_attr *clone)
 {
 	return clone_stat_times(clone->to, clone->st);
+}
+
+int clone_save(int fd, struct clone_privileges *privileges)
+{
+	*privileges = (struct clone_privileges){ 0 };
+	privileges->size = sys_getxattr_alloc(fd, XATTR_CAPABILITY, &privileges->capability);
+	if (privileges->size == -ENODATA || privileges->size == -EOPNOTSUPP)
+		privileges->size = 0;
+	return privileges->size < 0 ? (int)privileges->size : 0;
+}
+
+void clone_privileges_deinit(struct clone_privileges *privileges)
+{
+	free(ptr_take(privileges->capability));
+}
+
+int clone_restore(int fd, const struct statx *st, const struct clone_privileges *privileges)
+{
+	int r = 0;
+
+	if (privileges->size > 0)
+		r = upper_setxattr(fd, XATTR_CAPABILITY, privileges->capability, privileges->size,
+				   0);
+	if (r == 0 && st->stx_mode & (S_ISUID | S_ISGID))
+		r = upper_chmod(fd, st->stx_mode & 07777);
+	return r < 0 ? r : clone_stat_times(fd, st);
 }
 
 int clone_sync_dir(int fd)

@@ -21,6 +21,18 @@ int clone_attributes(const struct clone_attr *clone);
 int clone_times(const struct clone_attr *clone);
 /* Gives @fd the times in @st. */
 int clone_stat_times(int fd, const struct statx *st);
+/* What writing to a file takes away from it. */
+struct clone_privileges {
+	char *capability; /* value of security.capability; owned, or NULL */
+	ssize_t size;
+};
+
+/* Saves what writes to @fd (O_PATH) would take away; clone_restore() gives it back. */
+int clone_save(int fd, struct clone_privileges *privileges);
+/* Set-id bits, capabilities and times as they were in @st and @privileges. */
+int clone_restore(int fd, const struct statx *st, const struct clone_privileges *privileges);
+void clone_privileges_deinit(struct clone_privileges *privileges);
+
 /* fsync of the directory behind the O_PATH descriptor. */
 int clone_sync_dir(int fd);
 

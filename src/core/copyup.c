@@ -31,6 +31,7 @@ struct copyup {
 	const struct core_call *call;
 	struct node *node;
 	uint64_t limit; /* of the data that is copied */
+	bool meta_only; /* the data stays in the lower */
 	struct statx st; /* of the source */
 	int source; /* O_PATH; owned */
 	const struct layer *layer; /* the source's; NULL: the upper itself (data of a metacopy) */
@@ -120,7 +121,7 @@ static int copyup_make_regular(struct copyup *c)
 	if (c->fd < 0)
 		return c->fd;
 	c->made = true;
-	return copyup_data(c, c->fd);
+	return c->meta_only ? 0 : copyup_data(c, c->fd);
 }
 
 static int copyup_make_symlink(struct copyup *c)
@@ -171,6 +172,10 @@ static int copyup_attributes(struct copyup *c)
 		return r;
 	if (S_ISDIR(c->st.stx_mode) || c->st.stx_nlink == 1)
 		r = origin_set(c->core, c->layer, c->source, c->fd);
+	if (r == 0 && c->meta_only)
+		r = upper_setxattr(c->fd, core_key(c->core, XATTR_METACOPY), "", 0, 0);
+	if (r == 0 && c->meta_only)
+		r = upper_truncate(c->fd, c->st.stx_size);
 	return r < 0 ? r : clone_times(&clone);
 }
 
@@ -180,7 +185,9 @@ static int copyup_sync(struct copyup *c)
 	if (c->core->fsync == CORE_FSYNC_VOLATILE)
 		return 0;
 	if (S_ISREG(c->st.stx_mode))
-		return upper_fsync(c->fd, false);
+		return c->meta_only && c->core->fsync != CORE_FSYNC_STRICT ?
+			       0 :
+			       upper_fsync(c->fd, false);
 	if (c->core->fsync != CORE_FSYNC_STRICT || !S_ISDIR(c->st.stx_mode))
 		return 0;
 	_cleanup_close_ int fd = sys_reopen(c->fd, O_RDONLY | O_DIRECTORY);
@@ -216,6 +223,21 @@ static int copyup_rename(struct copyup *c, struct node *parent, const char *name
 	return r == -EEXIST ? -ESTALE : r; /* somebody else wrote into the upper */
 }
 
+/* Only the metadata goes up: where the data stays is remembered, whatever becomes of the name. */
+static int copyup_keep_data(struct node *node, const char *name)
+{
+	struct node_file *file = node->file;
+
+	if (file->data_dir)
+		return 0; /* it was a metacopy file in the lower already */
+	file->data_name = node->lower_name ? name_ref(node->lower_name) :
+					     name_new(name, strlen(name));
+	if (!file->data_name)
+		return -ENOMEM;
+	file->data_dir = ldir_ref(node->lower_dir);
+	return 0;
+}
+
 /* From now on the node's object is the copy. The parent's lock is held for writing. */
 static int copyup_settle(struct copyup *c, struct node *parent, const char *name)
 {
@@ -232,6 +254,10 @@ static int copyup_settle(struct copyup *c, struct node *parent, const char *name
 		upper = ldir_new(parent->dir->upper, name, &st);
 		if (!upper)
 			return -ENOMEM;
+	} else if (c->meta_only) {
+		r = copyup_keep_data(node, name);
+		if (r < 0)
+			return r;
 	} else if (S_ISREG(node->type) && node->file) {
 		data = datafd_new(core, fd_take(&c->fd), true, true);
 		if (!data)
@@ -252,8 +278,9 @@ static int copyup_settle(struct copyup *c, struct node *parent, const char *name
 		node->dir->upper = upper;
 	if (data)
 		datafd_replace_locked(core, node, data, &old);
-	node_set(node, NODE_UPPER);
-	node_clear(node, NODE_METACOPY);
+	if (!c->meta_only)
+		node_clear(node, NODE_METACOPY);
+	node_set(node, c->meta_only ? NODE_UPPER | NODE_METACOPY : NODE_UPPER);
 	node_unlock(core, node);
 	if (parent) /* a listing takes inode numbers from where the parts lie */
 		atomic_fetch_add(&parent->dir->version, 1);
@@ -337,12 +364,16 @@ static int copyup_fill(struct copyup *c)
 
 	if (fd < 0)
 		return fd;
-	int r = copyup_data(c, fd);
+	struct clone_privileges privileges;
+	int r = clone_save(c->source, &privileges);
 
+	if (r == 0)
+		r = copyup_data(c, fd);
 	if (r == 0)
 		r = upper_truncate(fd, c->st.stx_size < c->limit ? c->st.stx_size : c->limit);
 	if (r == 0)
-		r = clone_stat_times(fd, &c->st);
+		r = clone_restore(fd, &c->st, &privileges);
+	clone_privileges_deinit(&privileges);
 	if (r == 0 && core->fsync != CORE_FSYNC_VOLATILE)
 		r = upper_fsync(fd, false);
 	if (r == 0)
@@ -371,6 +402,8 @@ static int copyup_perform(struct copyup *c)
 		return copyup_fill(c);
 	if (!c->layer)
 		return -ESTALE;
+	if (c->meta_only && (c->st.stx_size == 0 || !node_get_file(c->core, c->node)))
+		c->meta_only = false; /* nothing to save */
 	r = copyup_make(c);
 	if (r == 0)
 		r = copyup_attributes(c);
@@ -380,13 +413,14 @@ static int copyup_perform(struct copyup *c)
 }
 
 static int copyup_run(struct core *core, const struct core_call *call, struct node *node,
-		      uint64_t limit)
+		      enum copyup_what what, uint64_t limit)
 {
 	struct copyup c = {
 		.core = core,
 		.call = call,
 		.node = node,
 		.limit = limit,
+		.meta_only = what == COPYUP_META && core->metacopy_write && S_ISREG(node->type),
 		.source = -1,
 		.fd = -1,
 	};
@@ -429,7 +463,7 @@ static int copyup_one(struct core *core, const struct core_call *call, struct no
 
 	if (r != 0)
 		return r < 0 ? r : 0;
-	r = copyup_run(core, call, node, limit);
+	r = copyup_run(core, call, node, what, limit);
 	node_lock(core, node);
 	node_clear(node, NODE_COPYING);
 	node_wake(core, node);

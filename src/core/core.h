@@ -55,7 +55,8 @@ struct core_config {
 	enum core_redirect redirect;
 	enum core_fsync fsync;
 	enum core_xattrs xattrs;
-	bool metacopy; /* follow metacopy files (they are still never written) */
+	bool metacopy; /* follow metacopy files */
+	bool metacopy_write; /* a change of metadata copies metadata only; takes metacopy */
 	bool read_only; /* nothing is written to upper or work, not even at mount */
 	bool static_nlink; /* every directory reports st_nlink 1 */
 	bool noatime; /* reading does not touch the upper's atime */

@@ -105,8 +105,8 @@ static int datafd_open_file(struct core *core, struct node *node, bool write, st
 	if (fd == -EPERM && core->noatime) /* O_NOATIME is for the owner only */
 		fd = place_open(core, &place, (writable ? O_RDWR : O_RDONLY) | O_NONBLOCK);
 	place_release(core, &place);
-	if (fd < 0)
-		return fd;
+	if (fd < 0) /* a device or socket in the file's place */
+		return fd == -ENXIO || fd == -ENODEV ? -ESTALE : fd;
 	r = datafd_check(node, fd, is_upper);
 	if (r < 0) {
 		close(fd);

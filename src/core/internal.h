@@ -22,7 +22,9 @@ struct core {
 	enum core_redirect redirect;
 	enum core_fsync fsync;
 	enum xattr_namespace ns;
-	bool metacopy, read_only, static_nlink, noatime, layers_change;
+	bool metacopy; /* metacopy files are followed */
+	bool metacopy_write; /* and written: metadata changes move no data */
+	bool read_only, static_nlink, noatime, layers_change;
 	bool can_chown; /* CAP_CHOWN: ownership can be given away */
 	bool can_override; /* CAP_DAC_OVERRIDE: any file can be opened again */
 	struct layer *layers; /* [0] is the upper if has_upper, then lowers, then data layers */

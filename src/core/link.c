@@ -10,6 +10,7 @@
 #include "core/copyup.h"
 #include "core/create.h"
 #include "core/place.h"
+#include "core/relocate.h"
 #include "core/upper.h"
 #include "sys/file.h"
 
@@ -25,6 +26,25 @@ static int link_open_source(struct core *core, struct node *node)
 
 	place_release(core, &place);
 	return fd;
+}
+
+/*
+ * Data in a lower is found by the file's name: with two names it takes a redirect, or else the
+ * data itself.
+ */
+static int link_complete(struct core *core, const struct core_call *call, struct node *node,
+			 int source)
+{
+	int r = -EXDEV;
+
+	if (!relocate_needs_redirect(node))
+		return 0;
+	if (core->redirect == CORE_REDIRECT_ON) {
+		lock_mutex_lock(&core->rename_lock);
+		r = relocate_set_redirect(core, node, source, NULL, false);
+		lock_mutex_unlock(&core->rename_lock);
+	}
+	return r == -EXDEV ? copyup_node(core, call, node, COPYUP_DATA) : r;
 }
 
 static int link_make(struct core *core, int source, const struct target *target)
@@ -96,7 +116,9 @@ int core_link(struct core *core, const struct core_call *call, uint64_t id, uint
 		r = copyup_node(core, call, node, COPYUP_META);
 	_cleanup_close_ int source = r < 0 ? r : link_open_source(core, node);
 
-	r = source < 0 ? source : target_open(core, call, parent, name, false, &target);
+	r = source < 0 ? source : link_complete(core, call, node, source);
+	if (r == 0)
+		r = target_open(core, call, parent, name, false, &target);
 	if (r == 0) {
 		r = link_run(core, node, source, &target, entry);
 		target_close(core, &target);

@@ -81,6 +81,7 @@ static int node_fill_file(struct core *core, struct node *node, struct found *fo
 	if (!file)
 		return -ENOMEM;
 	node_set(node, NODE_METACOPY);
+	file->redirect = ptr_take(found->redirect);
 	if (data->dir) { /* else it is missing: told at the first read */
 		file->data_name = name_new(data->name, strlen(data->name));
 		if (!file->data_name)

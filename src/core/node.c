@@ -59,6 +59,7 @@ static void node_file_free(struct core *core, struct node_file *file)
 	name_unref(file->orphan_name);
 	ldir_unref(&core->fds, file->data_dir);
 	name_unref(file->data_name);
+	free(file->redirect);
 	free(file);
 }
 

@@ -83,6 +83,7 @@ struct node_file {
 	/* While NODE_METACOPY: where the data lies. data_dir is counted; NULL: it is missing. */
 	struct ldir *data_dir;
 	struct name *data_name;
+	char *redirect; /* of the upper file; owned, or NULL; node lock */
 };
 
 struct node {

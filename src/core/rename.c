@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -20,9 +19,9 @@
 #include "core/create.h"
 #include "core/listing.h"
 #include "core/lookup.h"
+#include "core/relocate.h"
 #include "core/remove.h"
 #include "core/upper.h"
-#include "format/redirect.h"
 #include "sys/file.h"
 
 /* One side: a name, and what it leads to. */
@@ -40,7 +39,9 @@ struct renaming {
 	struct side from, to;
 	unsigned int flags; /* as asked for */
 	bool exchange;
-	bool topology; /* the rename lock is held: a directory moves, or names between directories */
+	bool topology; /* the rename lock is held: a directory moves, or something between two, or
+			* a redirect is written */
+	bool copy_data; /* files have to be complete: no redirect can be written for them */
 	bool target_locked; /* the lock of the directory that is overwritten is held */
 	bool target_cleared; /* and it was replaced by an empty one that its node does not know */
 };
@@ -58,7 +59,8 @@ static int rename_prepare_node(struct renaming *r, const struct target *at, stru
 		return e;
 	e = attr_check_change(*nodep);
 	if (e == 0)
-		e = copyup_node(r->core, r->call, *nodep, COPYUP_META);
+		e = copyup_node(r->core, r->call, *nodep,
+				r->copy_data ? COPYUP_DATA : COPYUP_META);
 	if (e < 0)
 		*nodep = node_unref(r->core, *nodep);
 	return e;
@@ -153,14 +155,9 @@ static int rename_check_same(struct renaming *r, const struct side *side)
 	return node == side->node ? 0 : -EAGAIN;
 }
 
-static bool node_has_lowers(const struct node *node)
-{
-	return node_is_dir(node) && node->dir->lower_count > 0;
-}
-
 static int rename_check_moves(const struct renaming *r, const struct side *side)
 {
-	if (node_has_lowers(side->node) && r->core->redirect != CORE_REDIRECT_ON)
+	if (relocate_needs_redirect(side->node) && r->core->redirect != CORE_REDIRECT_ON)
 		return -EXDEV;
 	return 0;
 }
@@ -213,104 +210,11 @@ static int rename_check(struct renaming *r)
 
 /* ---- redirect and opaque ---- */
 
-/*
- * The path by which lower layers know the directory: each step by its redirect where it has one,
- * up to the root or an absolute one. The rename lock is held. -EXDEV: too long.
- */
-static int rename_build_redirect(struct core *core, struct node *node, char path[REDIRECT_MAX + 1])
-{
-	char *start = path + REDIRECT_MAX;
-	struct node *at = node_ref(node);
-	int e = 0;
-	bool done = false;
-
-	*start = '\0';
-	while (e == 0 && !done && at != core->root) {
-		struct node *parent = node_get_parent(core, at);
-
-		node_lock(core, at);
-		const char *step = at->dir->redirect ? at->dir->redirect :
-				   at->links	     ? at->links->name :
-						       "";
-		size_t size = strlen(step);
-
-		done = step[0] == '/';
-		if (size + !done > (size_t)(start - path) || !parent) {
-			e = -EXDEV;
-		} else {
-			start -= size;
-			memcpy(start, step, size);
-			if (!done)
-				*--start = '/';
-		}
-		node_unlock(core, at);
-		node_unref(core, at);
-		at = parent;
-	}
-	if (at)
-		node_unref(core, at);
-	memmove(path, start, strlen(start) + 1);
-	return e;
-}
-
-/* Writes the redirect of a directory that lowers hold and that goes to another place. */
-static int rename_set_redirect(struct renaming *r, struct side *side, bool same_dir)
-{
-	struct node_dir *dir = side->node->dir;
-	char path[REDIRECT_MAX + 1];
-
-	if (dir->redirect && (same_dir || dir->redirect[0] == '/'))
-		return 0; /* it leads to the lowers from the new place as well */
-	if (same_dir) {
-		if (strlen(side->at.name) > REDIRECT_MAX)
-			return -EXDEV;
-		strcpy(path, side->at.name);
-	} else {
-		int e = rename_build_redirect(r->core, side->node, path);
-
-		if (e < 0)
-			return e;
-	}
-	char *redirect = strdup(path);
-
-	if (!redirect)
-		return -ENOMEM;
-	int fd = ldir_pin(&r->core->fds, dir->upper);
-	int e = fd;
-
-	if (fd >= 0) {
-		e = upper_setxattr(fd, core_key(r->core, XATTR_REDIRECT), path, strlen(path), 0);
-		ldir_unpin(dir->upper);
-	}
-	if (e < 0) {
-		free(redirect);
-		return e == -EOPNOTSUPP || e == -EPERM ? -EXDEV : e;
-	}
-	node_lock(r->core, side->node);
-	free(dir->redirect);
-	dir->redirect = redirect;
-	node_unlock(r->core, side->node);
-	return 0;
-}
-
-/* A directory of the upper alone must not merge with what lowers may have at the new place. */
-static int rename_set_opaque(struct renaming *r, struct node *node)
-{
-	int fd = ldir_pin(&r->core->fds, node->dir->upper);
-
-	if (fd < 0)
-		return fd;
-	int e = upper_setxattr(fd, core_key(r->core, XATTR_OPAQUE), "y", 1, 0);
-
-	ldir_unpin(node->dir->upper);
-	if (e == 0)
-		node->dir->opaque = true;
-	return e == -EOPNOTSUPP || e == -EPERM ? -EXDEV : e;
-}
-
+/* What lets the object of @side be itself at the place of @other. */
 static int rename_prepare_move(struct renaming *r, struct side *side, const struct side *other)
 {
 	bool same_dir = side->at.dir == other->at.dir;
+	bool redirect = relocate_needs_redirect(side->node);
 
 	if (!same_dir) {
 		int e = copyup_mark_impure(r->core, other->at.dir);
@@ -318,11 +222,23 @@ static int rename_prepare_move(struct renaming *r, struct side *side, const stru
 		if (e < 0)
 			return e;
 	}
-	if (node_has_lowers(side->node))
-		return rename_set_redirect(r, side, same_dir);
-	if (node_is_dir(side->node) && !side->node->dir->opaque && other->at.dir->dir->lower_count)
-		return rename_set_opaque(r, side->node);
-	return 0;
+	if (!redirect && !(node_is_dir(side->node) && !side->node->dir->opaque &&
+			   other->at.dir->dir->lower_count))
+		return 0;
+	_cleanup_close_ int fd = sys_open(side->at.fd, side->at.name, O_PATH | O_NOFOLLOW, 0);
+
+	if (fd < 0)
+		return fd;
+	/* A directory of the upper alone must not merge with what lowers have at the new place. */
+	if (!redirect)
+		return relocate_set_opaque(r->core, side->node, fd);
+	int e = relocate_set_redirect(r->core, side->node, fd, side->at.name, same_dir);
+
+	if (e == -EXDEV && !node_is_dir(side->node)) {
+		r->copy_data = true; /* without its lower part it needs no redirect: once more */
+		return -EAGAIN;
+	}
+	return e;
 }
 
 /* ---- the rename itself ---- */
@@ -518,7 +434,9 @@ static int rename_try(struct renaming *r)
 	if (e < 0)
 		return e;
 	r->topology = r->from.at.dir != r->to.at.dir || node_is_dir(r->from.node) ||
-		      (r->to.node && node_is_dir(r->to.node));
+		      (r->to.node && node_is_dir(r->to.node)) ||
+		      relocate_needs_redirect(r->from.node) ||
+		      (r->exchange && relocate_needs_redirect(r->to.node));
 	return rename_with_locks(r);
 }
 
@@ -530,6 +448,7 @@ int core_rename(struct core *core, const struct core_call *call, uint64_t parent
 		.call = call,
 		.flags = flags,
 		.exchange = flags & RENAME_EXCHANGE,
+		.copy_data = core->redirect != CORE_REDIRECT_ON,
 	};
 
 	if (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) ||

@@ -187,6 +187,7 @@ struct core_config options_core_config(const struct options *options)
 		.fsync = (enum core_fsync)options->fsync,
 		.xattrs = options->userxattr ? CORE_XATTRS_USER : CORE_XATTRS_AUTO,
 		.metacopy = options->metacopy != false,
+		.metacopy_write = options->metacopy == true,
 		.read_only = options->mount_flags & MS_RDONLY,
 		.static_nlink = options->static_nlink,
 		.noatime = options->mount_flags & MS_NOATIME,
