@@ -35,6 +35,7 @@ def foreground(union_factory):
         assert wait_until(lambda: is_mounted(u.mnt) or process.poll() is not None, 10)
         assert process.poll() is None, process.stderr.read().decode()
         u.mounted = contenders.Mount(u.mnt, tag)
+        os.listdir(u.mnt)  # answers once the mount is served, not merely there
         return u, process
     yield start
     for process in started:
