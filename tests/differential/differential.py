@@ -26,10 +26,11 @@ OPTION_SETS = [
     [],
     ['redirect_dir=on'],
     ['index=on'],
-    ['redirect_dir=on', 'index=on', 'xino=on'],
     ['redirect_dir=on', 'metacopy=on'],
-    ['redirect_dir=on', 'metacopy=on', 'index=on', 'xino=auto'],
     ['redirect_dir=off', 'xino=off'],
+    ['redirect_dir=on', 'index=on', 'xino=on'],
+    ['redirect_dir=on', 'xino=auto'],
+    ['redirect_dir=on', 'metacopy=on', 'index=on', 'xino=auto'],
 ]
 
 
@@ -80,7 +81,7 @@ def minimise(seed, args, ops, kind):
 def report(seed, args, error, log, case_options):
     print(f'seed {seed}: {case_options}: operation {len(log)}: {error}')
     kind = getattr(error, 'kind', None)
-    if args.minimise:
+    if args.minimise and kind:
         log = minimise(seed, args, log, kind)
         again, _, _ = run_seed(seed, args, log)
         print(f'seed {seed}: minimised to {len(log)} operations: {again}')

@@ -20,6 +20,8 @@ class Facts:
         self.metacopy = 'metacopy=on' in case.options
         self.plain_root = None		# where the model is
         self.multi = set()		# inode keys of the model's files with several lower names
+        self.on_kernel_layers = {'kernel'}	# who mounts what the kernel has written
+        self.model_follows = False	# the model takes over what a rule lets the kernel do
         self.used = {}			# rule id: how often it explained something
 
     def use(self, rule):
@@ -28,11 +30,11 @@ class Facts:
 
     def model(self, rel):
         """The model's path of what `rel` names; one that is absolute already stays."""
-        return rel if rel.startswith('/proc/') else f'{self.plain_root}/{rel}'
+        return rel if str(rel).startswith('/proc/') else f'{self.plain_root}/{rel}'
 
     def is_dir(self, rel):
         try:
-            return stat.S_ISDIR(os.stat(self.model(rel), follow_symlinks=rel.startswith('/proc/')).st_mode)
+            return stat.S_ISDIR(os.stat(self.model(rel), follow_symlinks=str(rel).startswith('/proc/')).st_mode)
         except OSError:
             return False
 
@@ -64,6 +66,9 @@ def refused_by_kernel(facts, op, result):
     if op[0] in ('rmdir', 'rename') and result == 'ENOTEMPTY' and facts.case.xattr_whiteouts:
         if facts.is_empty(op[3]) or (op[0] == 'rename' and facts.is_empty(op[4])):
             return facts.use('kernel-rmdir-xattr-whiteouts')
+    if op[0] in ('rename', 'link', 'link_fd') and result == 'EXDEV' and facts.metacopy:
+        if facts.case.long_names and not (facts.is_dir(op[3]) or facts.is_dir(op[4])):
+            return facts.use('kernel-metacopy-redirect-too-long')
     if op[0] == 'copy_range' and result == 'EXDEV' and facts.case.on_other:
         return facts.use('kernel-mixed-copy')
     return None
@@ -76,8 +81,8 @@ def refused_by_overlays(facts, op, result):
     if name == 'rename' and result == 'EXDEV' and not facts.redirect:
         if facts.is_dir(args[0]) or facts.is_dir(args[1]):
             return facts.use('dir-rename-exdev')
-    if name in ('rename', 'link') and result == 'EXDEV' and facts.redirect:
-        if facts.case.long_names:
+    if name == 'rename' and result == 'EXDEV' and facts.redirect and facts.case.long_names:
+        if facts.is_dir(args[0]) or facts.is_dir(args[1]):
             return facts.use('redirect-too-long')
     if name == 'mknod' and result == 'EPERM' and stat.S_ISCHR(args[1]) and args[2:] == [0, 0]:
         return facts.use('mknod-whiteout')
@@ -95,9 +100,9 @@ def orphan_lost(facts, contender, want, got):
 
 def explain_result(facts, contender, op, want, got):
     """The id of the rule that covers another result or errno of a whole operation, or None."""
-    if contender == 'kernel' and op[0] == 'removexattr' and 'posix_acl' in op[4]:
+    if contender != 'plain' and op[0] == 'removexattr' and 'posix_acl' in op[4]:
         if want is None and got == 'ENODATA':
-            return facts.use('kernel-remove-absent-acl')
+            return facts.use('remove-absent-acl')
     if contender == 'kernel' and facts.case.args.user and op[0] == 'rename' and got == 'ESTALE':
         if want is None and facts.same_inode(op[3], op[4]):
             return facts.use('kernel-user-ino')
@@ -112,11 +117,13 @@ def explain_field(facts, contender, rel, field, want, got):
         return facts.use('kernel-dir-nlink')
     if field == 'nlink' and contender == 'kernel' and want['nlink'] == 0:
         return facts.use('kernel-unlinked-nlink')
-    if field == 'mtime' and contender == 'kernel' and is_dir and facts.index and facts.redirect:
+    if field == 'mtime' and contender in facts.on_kernel_layers and is_dir and facts.index and facts.redirect:
         if got['mtime'] == 'now':
             return facts.use('kernel-failed-rename-mtime')
-    if field == 'mtime' and contender == 'kernel' and facts.metacopy and not is_dir:
+    if field == 'mtime' and contender in facts.on_kernel_layers and facts.metacopy and not is_dir:
         if got['mtime'] == 'now':
+            if facts.model_follows:
+                os.utime(facts.model(rel), follow_symlinks=False)
             return facts.use('kernel-metacopy-mtime')
     if field == 'nlink' and facts.is_multi(rel):
         return facts.use('hardlink-without-index')

@@ -104,11 +104,13 @@ class Case:
         made.prepare()
         Realiser(self.private).dress(top, made.upper)
         run = Run(self, [made] + [c for c in self.contenders if not c.upper])
+        self.facts.model_follows = True
         try:
             run.generate_layer(MADE_OPS)
         finally:
             run.end()
             made.dispose()
+        self.facts.model_follows = False
         self.lowers.append(made.upper)
         for contender in self.contenders:
             if contender.upper:
@@ -155,6 +157,7 @@ class Run:
             one.upper, two.upper = two.upper, one.upper
             one.work, two.work = two.work, one.work
             self.inodes = [{} for _ in self.trees]
+            self.facts.on_kernel_layers = {'kernel', 'veneer'}
         for tree in self.trees:
             tree.contender.mount()
 
