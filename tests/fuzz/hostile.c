@@ -30,7 +30,7 @@ static const char *const hostile_names[] = {
 	"\xff\n\\ \x7f", "",
 };
 
-static const char *const hostile_targets[] = { "a", "../..", "/", "a/b", "" HOSTILE_LONG };
+static const char *const hostile_targets[] = { "a", "../..", "/", "a/b", HOSTILE_LONG };
 
 static void hostile_path(struct fuzz_input *input, char path[512])
 {
