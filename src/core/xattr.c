@@ -62,11 +62,9 @@ static ssize_t xattr_list(struct core *core, struct node *node, char **listp)
 
 	if (r < 0)
 		return r;
-	_cleanup_close_ int fd = place_open_path(core, &place);
-
-	r = fd < 0 ? fd : sys_listxattr_alloc(fd, listp);
+	r = sys_listxattr_alloc_at(place.dirfd, place.name, listp);
 	place_release(core, &place);
-	return r;
+	return r == -ENOENT ? -ESTALE : r;
 }
 
 /*

@@ -22,6 +22,9 @@
 #ifndef SYS_getxattrat
 #define SYS_getxattrat 464
 #endif
+#ifndef SYS_listxattrat
+#define SYS_listxattrat 465
+#endif
 
 /* Most values fit: then one call instead of two. */
 #define SYS_XATTR_GUESS 256
@@ -97,13 +100,33 @@ ssize_t sys_listxattr(int fd, char *list, size_t size)
 	return r;
 }
 
-/* The value of @key, or the list of names if @key is NULL. */
-static ssize_t sys_xattr_read(int fd, const char *key, char *buf, size_t size)
+static ssize_t sys_listxattr_at(int dirfd, const char *name, char *list, size_t size)
 {
-	return key ? sys_getxattr(fd, key, buf, size) : sys_listxattr(fd, buf, size);
+	static sys_missing missing; /* listxattrat: Linux 6.13 */
+	_cleanup_close_ int fd = -1;
+
+	if (!*name)
+		return sys_listxattr(dirfd, list, size);
+	if (!sys_is_missing(&missing)) {
+		ssize_t r = sys_retry(
+			syscall(SYS_listxattrat, dirfd, name, AT_SYMLINK_NOFOLLOW, list, size));
+
+		if (r != -ENOSYS)
+			return r;
+		sys_set_missing(&missing);
+	}
+	fd = sys_open(dirfd, name, O_PATH, 0);
+	return fd < 0 ? fd : sys_listxattr(fd, list, size);
 }
 
-static ssize_t sys_xattr_read_alloc(int fd, const char *key, char **out)
+/* The value of @key, or the list of names if @key is NULL. */
+static ssize_t sys_xattr_read(int dirfd, const char *name, const char *key, char *buf, size_t size)
+{
+	return key ? sys_getxattr_at(dirfd, name, key, buf, size) :
+		     sys_listxattr_at(dirfd, name, buf, size);
+}
+
+static ssize_t sys_xattr_read_alloc(int dirfd, const char *name, const char *key, char **out)
 {
 	size_t size = SYS_XATTR_GUESS;
 
@@ -114,7 +137,7 @@ static ssize_t sys_xattr_read_alloc(int fd, const char *key, char **out)
 
 		if (!buf)
 			return -ENOMEM;
-		r = sys_xattr_read(fd, key, buf, size);
+		r = sys_xattr_read(dirfd, name, key, buf, size);
 		if (r >= 0) {
 			buf[r] = '\0';
 			*out = ptr_take(buf);
@@ -122,7 +145,7 @@ static ssize_t sys_xattr_read_alloc(int fd, const char *key, char **out)
 		}
 		if (r != -ERANGE)
 			return r;
-		r = sys_xattr_read(fd, key, NULL, 0);
+		r = sys_xattr_read(dirfd, name, key, NULL, 0);
 		if (r < 0)
 			return r;
 		/* A size of 0 would ask for the size again instead of the value. */
@@ -132,10 +155,15 @@ static ssize_t sys_xattr_read_alloc(int fd, const char *key, char **out)
 
 ssize_t sys_getxattr_alloc(int fd, const char *key, char **value)
 {
-	return sys_xattr_read_alloc(fd, key, value);
+	return sys_xattr_read_alloc(fd, "", key, value);
 }
 
 ssize_t sys_listxattr_alloc(int fd, char **list)
 {
-	return sys_xattr_read_alloc(fd, NULL, list);
+	return sys_xattr_read_alloc(fd, "", NULL, list);
+}
+
+ssize_t sys_listxattr_alloc_at(int dirfd, const char *name, char **list)
+{
+	return sys_xattr_read_alloc(dirfd, name, NULL, list);
 }

@@ -2,8 +2,8 @@
 /*
  * Extended attributes, by descriptor (also O_PATH) and by (directory, name).
  *
- * By name uses getxattrat(2) where the kernel has it (Linux 6.13), otherwise
- * an O_PATH descriptor.  Symbolic links are never followed.
+ * By name uses getxattrat(2) and listxattrat(2) where the kernel has them (Linux
+ * 6.13), otherwise an O_PATH descriptor.  Symbolic links are never followed.
  */
 #ifndef VENEER_SYS_XATTR_H
 #define VENEER_SYS_XATTR_H
@@ -25,5 +25,6 @@ ssize_t sys_listxattr(int fd, char *list, size_t size);
  */
 ssize_t sys_getxattr_alloc(int fd, const char *key, char **value);
 ssize_t sys_listxattr_alloc(int fd, char **list);
+ssize_t sys_listxattr_alloc_at(int dirfd, const char *name, char **list);
 
 #endif

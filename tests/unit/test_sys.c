@@ -409,6 +409,14 @@ static void test_xattr(void **state)
 	assert_int_equal(sys_getxattr_at(dir_path, "file", "user.key", NULL, 0), 4);
 	assert_int_equal(sys_getxattr_at(dir_path, "file", "user.key", buf, 2), -ERANGE);
 	assert_int_equal(sys_getxattr_at(dir_path, "none", "user.key", buf, 8), -ENOENT);
+
+	_cleanup_free_ char *list = NULL, *same = NULL;
+	ssize_t size = sys_listxattr_alloc_at(dir_path, "file", &list);
+
+	assert_true(size >= (ssize_t)sizeof("user.key"));
+	assert_int_equal(sys_listxattr_alloc_at(path, "", &same), size);
+	assert_memory_equal(list, same, size);
+	assert_int_equal(sys_listxattr_alloc_at(dir_path, "none", &same), -ENOENT);
 }
 
 /* --- handles -------------------------------------------------------------------------- */
