@@ -207,6 +207,10 @@ def work(u, redirect=False):
         os.rename(u / "dev", u / "config/dev")
 
 
+def can_redirect(opts):
+    return bool({"redirect_dir=on", "metacopy=on"} & set(opts))
+
+
 def numbers(u):
     return {path: os.lstat(u / path).st_ino for path in trees.snapshot(u.mnt)}
 
@@ -219,14 +223,14 @@ def swap(u):
     u.remount(contender=other)
 
 
-OPTIONS = pytest.mark.parametrize("opts", [[], ["redirect_dir=on"], ["userxattr"]],
-                                  ids=["plain", "redirect", "userxattr"])
+OPTIONS = pytest.mark.parametrize("opts", [[], ["redirect_dir=on"], ["userxattr"], ["metacopy=on"]],
+                                  ids=["plain", "redirect", "userxattr", "metacopy"])
 
 
 @OPTIONS
 def test_other_reads_the_same(union, opts):
     u = union(TREE, opts=opts)
-    work(u, redirect="redirect_dir=on" in opts)
+    work(u, redirect=can_redirect(opts))
     want = u.snapshot(nlink=True)
     swap(u)
     assert difference(want, u.snapshot(nlink=True)) == []
@@ -236,7 +240,7 @@ def test_other_reads_the_same(union, opts):
 @OPTIONS
 def test_other_sees_the_same_inode_numbers(union, opts):
     u = union(TREE, opts=opts)
-    work(u, redirect="redirect_dir=on" in opts)
+    work(u, redirect=can_redirect(opts))
     u.remount()
     want = numbers(u)
     swap(u)
@@ -247,7 +251,7 @@ def test_other_sees_the_same_inode_numbers(union, opts):
 def test_other_goes_on_working(union, opts):
     """Two turns: what one leaves, the other changes, and the first reads again."""
     u = union(TREE, opts=opts)
-    redirect = "redirect_dir=on" in opts
+    redirect = can_redirect(opts)
     etc = "config" if redirect else "etc"
     work(u, redirect)
     swap(u)
