@@ -145,7 +145,7 @@ const struct option_spec option_specs[] = {
 
 	CHOICE("redirect_dir", redirect, redirect_choices, "rename directories that a lower holds"),
 	CHOICE("metacopy", metacopy, metacopy_choices,
-	       "follow files that hold metadata only; none are made"),
+	       "changes of metadata copy no data; off: meeting such files is EPERM"),
 	FLAG("userxattr", userxattr, "private attributes in user.overlay."),
 	GIVEN("xino", xino_choices, "inode numbers are constant in any case"),
 	GIVEN("index", off_choices, "not effective yet"),
