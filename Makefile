@@ -58,7 +58,8 @@ lint:
 install: build
 	@meson install -C $(BUILD) --no-rebuild
 
-demo: build
+# Installs and builds by itself, as its first steps.
+demo:
 	@scripts/demo
 
 clean:
