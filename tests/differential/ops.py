@@ -51,7 +51,7 @@ class Tree:
         name, uid, gid, *args = op
         action = ACTIONS[name]
         if uid:
-            syscalls.setfsids(uid, gid)
+            syscalls.become(uid, gid)
         try:
             return action(self, *args)
         except OSError as err:
@@ -60,7 +60,7 @@ class Tree:
             return f'broken: {err}'
         finally:
             if uid:
-                syscalls.setfsids(0, 0)
+                syscalls.become(0, 0)
 
 
 def value_bytes(value):
@@ -103,6 +103,7 @@ def do_read_path(tree, rel):
 
 def do_truncate(tree, rel, size):
     os.truncate(tree.path(rel), size)
+    return tree.stat(os.stat(tree.path(rel)))
 
 
 def do_mkdir(tree, rel, mode):

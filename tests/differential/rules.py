@@ -98,6 +98,18 @@ def orphan_lost(facts, contender, want, got):
     return None
 
 
+def truncated_to_its_size(facts, op, results):
+    """Do contenders differ by the modification time of a file truncated to the size it had?
+    File systems differ there (ext4 sets it for extents, tmpfs does not), and the protocol does
+    not tell truncate(2) from O_TRUNC, which must set it."""
+    if op[0] != 'truncate' or not all(isinstance(r, dict) for r in results.values()):
+        return None
+    times = {record['mtime'] for record in results.values()}
+    if len(times) == 2 and 'now' in times:
+        return facts.use('truncate-same-size-mtime')
+    return None
+
+
 def explain_result(facts, contender, op, want, got):
     """The id of the rule that covers another result or errno of a whole operation, or None."""
     if contender != 'plain' and op[0] == 'removexattr' and 'posix_acl' in op[4]:

@@ -10,7 +10,8 @@ from contenders import KINDS, Failure
 from layers import Drawer, Realiser
 from ops import Generator, Tree
 from rules import (Facts, explain_fault, explain_field, explain_inode, explain_links,
-                   explain_result, orphan_lost, refused_by_kernel, refused_by_overlays)
+                   explain_result, orphan_lost, refused_by_kernel, refused_by_overlays,
+                   truncated_to_its_size)
 from snapshot import Snapshot, raw_tree
 
 COMPARE_EVERY = 60
@@ -187,6 +188,10 @@ class Run:
             if kind == 'kernel' and refused_by_kernel(self.facts, op, results[kind]):
                 return results
             skip_model = skip_model or refused_by_overlays(self.facts, op, results[kind])
+        if truncated_to_its_size(self.facts, op, results):
+            for tree in self.trees:		# go on from one state
+                tree.do(['touch', 0, 0, op[3]])
+                results[tree.contender.kind]['mtime'] = 'now'
         if any(orphan_lost(self.facts, kind, results.get('plain'), got)
                for kind, got in results.items()):
             for tree in self.trees:

@@ -60,15 +60,29 @@ def unshare(flags):
     _check(_libc.unshare(flags))
 
 
-def setfsids(uid, gid):
-    """Become (uid, gid) for file system checks.  Leaving fsuid 0 drops the kernel's
-    file capabilities of this thread and coming back restores them."""
+_CAP_HEADER = struct.pack('=II', 0x20080522, 0)		# _LINUX_CAPABILITY_VERSION_3, this thread
+
+
+def _set_effective_caps(on):
+    """Make the effective capabilities of this thread the permitted ones, or none."""
+    header = ctypes.create_string_buffer(_CAP_HEADER)
+    data = ctypes.create_string_buffer(24)
+    _check(_libc.capget(header, data))
+    words = list(struct.unpack('=6I', data.raw))
+    words[0], words[3] = (words[1], words[4]) if on else (0, 0)
+    _check(_libc.capset(header, ctypes.create_string_buffer(struct.pack('=6I', *words))))
+
+
+def become(uid, gid):
+    """Act on files as the ordinary user (uid, gid), without any capability; 0, 0: as root."""
     if uid == 0:
+        _set_effective_caps(True)
         _libc.setfsuid(0)
         _libc.setfsgid(gid)
     else:
         _libc.setfsgid(gid)
         _libc.setfsuid(uid)
+        _set_effective_caps(False)
 
 
 _DENTS = ctypes.create_string_buffer(65536)
