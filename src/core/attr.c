@@ -209,18 +209,18 @@ int attr_kill_suidgid(const struct core_call *call, int fd)
 }
 
 /*
- * 1 if the file has that size already: truncate(2) changes nothing then. ftruncate(2) and
- * O_TRUNC do, and come with a modification time.
+ * O_TRUNC and ftruncate(2) set the modification time even if the size stays, and the protocol
+ * tells neither of them from truncate(2).
  */
-static int attr_has_size(struct core *core, struct node *node, const struct core_setattr *set)
+static int attr_truncate(int fd, uint64_t size)
 {
+	const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_nsec = UTIME_NOW } };
 	struct statx st;
+	int r = sys_stat(fd, "", &st);
 
-	if (set->mask & (CORE_SET_MTIME | CORE_SET_KILL_SUIDGID))
-		return 0;
-	int r = attr_read(core, node, &st);
-
-	return r < 0 ? r : st.stx_size == set->size;
+	if (r < 0)
+		return r;
+	return st.stx_size == size ? upper_utimens(fd, times) : upper_truncate(fd, size);
 }
 
 static int attr_set_size(struct core *core, const struct core_call *call, struct node *node,
@@ -230,11 +230,7 @@ static int attr_set_size(struct core *core, const struct core_call *call, struct
 
 	if (!S_ISREG(node->type))
 		return node_is_dir(node) ? -EISDIR : -EINVAL;
-	int r = attr_has_size(core, node, set);
-
-	if (r != 0)
-		return r < 0 ? r : 0;
-	r = copyup_truncated(core, call, node, set->size);
+	int r = copyup_truncated(core, call, node, set->size);
 
 	if (r < 0)
 		return r;
@@ -245,7 +241,7 @@ static int attr_set_size(struct core *core, const struct core_call *call, struct
 	if (set->mask & CORE_SET_KILL_SUIDGID)
 		r = attr_kill_suidgid(call, fd);
 	if (r == 0)
-		r = upper_truncate(fd, set->size);
+		r = attr_truncate(fd, set->size);
 	datafd_release(core, data);
 	return r;
 }
@@ -273,11 +269,22 @@ static int attr_apply(int fd, const struct core_setattr *set)
 	return r;
 }
 
-/* chown(path, -1, -1), a change of nothing, takes set-id bits away all the same. */
-static bool attr_loses_set_ids(struct core *core, struct node *node)
+/*
+ * chown(path, -1, -1), a change of nothing, takes set-id bits away all the same. A change of
+ * nothing is also what the kernel sends when it has removed the capabilities of a file that is
+ * about to be written; root, who may keep set-id bits, keeps them then.
+ */
+static bool attr_loses_set_ids(struct core *core, const struct core_call *call, struct node *node)
 {
 	struct statx st;
 
+	node_lock(core, node);
+	bool was_stripped = node_has(node, NODE_STRIPPED);
+
+	node_clear(node, NODE_STRIPPED);
+	node_unlock(core, node);
+	if (was_stripped && call->uid == 0)
+		return false;
 	return !node_is_dir(node) && attr_read(core, node, &st) == 0 &&
 	       st.stx_mode & (S_ISUID | S_ISGID);
 }
@@ -294,7 +301,7 @@ static int attr_set(struct core *core, const struct core_call *call, struct node
 		r = attr_set_size(core, call, node, set);
 	if (r < 0 || (set->mask && !(set->mask & meta)))
 		return r;
-	if (!set->mask && !attr_loses_set_ids(core, node))
+	if (!set->mask && !attr_loses_set_ids(core, call, node))
 		return 0;
 	r = copyup_node(core, call, node, COPYUP_META);
 	if (r == 0)

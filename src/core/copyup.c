@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -71,6 +72,16 @@ int copyup_mark_impure(struct core *core, struct node *dir)
 
 /* ---- preparing the copy ---- */
 
+/* A truncated copy is published with the size it will have, so also with the time. */
+static void copyup_set_time(struct copyup *c)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	c->st.stx_mtime.tv_sec = now.tv_sec;
+	c->st.stx_mtime.tv_nsec = (uint32_t)now.tv_nsec;
+}
+
 /* Opens what is copied; for a metacopy file in the upper that is the upper file itself. */
 static int copyup_open_source(struct copyup *c)
 {
@@ -84,6 +95,8 @@ static int copyup_open_source(struct copyup *c)
 	c->layer = place.ldir && !place.is_upper ? place.ldir->layer : NULL;
 	if (c->layer)
 		c->st.stx_attributes = layer_file_attributes(c->layer, &c->st);
+	if (r == 0 && c->limit <= c->st.stx_size)
+		copyup_set_time(c);
 	place_release(c->core, &place);
 	if (c->source < 0)
 		return c->source;
@@ -166,16 +179,19 @@ static int copyup_attributes(struct copyup *c)
 		.to = c->fd,
 		.st = &c->st,
 	};
-	int r = clone_attributes(&clone);
+	int r = 0;
 
+	/* Before the attributes, as a truncation takes capabilities away. */
+	if (c->meta_only)
+		r = upper_truncate(c->fd, c->st.stx_size);
+	if (r == 0)
+		r = clone_attributes(&clone);
 	if (r < 0)
 		return r;
 	if (S_ISDIR(c->st.stx_mode) || c->st.stx_nlink == 1)
 		r = origin_set(c->core, c->layer, c->source, c->fd);
 	if (r == 0 && c->meta_only)
 		r = upper_setxattr(c->fd, core_key(c->core, XATTR_METACOPY), "", 0, 0);
-	if (r == 0 && c->meta_only)
-		r = upper_truncate(c->fd, c->st.stx_size);
 	return r < 0 ? r : clone_times(&clone);
 }
 

@@ -37,6 +37,7 @@ enum node_flag {
 	NODE_IMMUTABLE = 1 << 4, /* chattr +i */
 	NODE_APPEND = 1 << 5, /* chattr +a */
 	NODE_IN_IDENTITIES = 1 << 6, /* found by its upper inode number: it has several names */
+	NODE_STRIPPED = 1 << 7, /* the last change took its capabilities away */
 };
 
 /* A name of a node. */

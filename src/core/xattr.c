@@ -178,6 +178,11 @@ static int xattr_apply(struct core *core, const struct core_call *call, struct n
 		return r;
 	r = xattr_apply_at(core, &place, change);
 	place_release(core, &place);
+	if (r == 0 && !change->value && strcmp(change->key, XATTR_NAME_CAPS) == 0) {
+		node_lock(core, node);
+		node_set(node, NODE_STRIPPED);
+		node_unlock(core, node);
+	}
 	return r;
 }
 
