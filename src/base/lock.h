@@ -18,6 +18,7 @@ enum lock_rank {
 	LOCK_RANK_RENAME, /* one directory move at a time: ancestry is stable */
 	LOCK_RANK_HANDLE, /* one open directory's stream */
 	LOCK_RANK_DIR, /* the names of one directory; several may be held, see locking.md */
+	LOCK_RANK_INDEX, /* a change of an indexed file's number of names */
 	LOCK_RANK_LISTING, /* building the merged listing of one directory */
 	LOCK_RANK_NODE, /* stripes: fields of one node */
 	LOCK_RANK_TABLE, /* stripes: name, identity and id tables */

@@ -76,6 +76,10 @@ static int attr_dir_nlink(struct core *core, struct node *node, struct statx *st
 
 static void attr_file_nlink(struct node *node, struct statx *st)
 {
+	if (node_has(node, NODE_INDEXED)) {
+		st->stx_nlink = node->file->nlink > 0 ? node->file->nlink : 0;
+		return;
+	}
 	bool extra = node->file && node->file->orphan_name; /* in the work directory */
 	bool hidden = node_has(node, NODE_ORPHAN) && !node_has(node, NODE_UPPER);
 
@@ -246,13 +250,19 @@ static int attr_set_size(struct core *core, const struct core_call *call, struct
 	return r;
 }
 
+/* A change of nothing is one as well: see attr_check_nothing(). */
+static bool attr_is_chown(const struct core_setattr *set)
+{
+	return !set->mask || set->mask & (CORE_SET_UID | CORE_SET_GID);
+}
+
 /* What needs no data: owner first, as changing it takes set-id bits away that mode may bring. */
 static int attr_apply(int fd, const struct core_setattr *set)
 {
 	unsigned int mask = set->mask;
 	int r = 0;
 
-	if (mask & (CORE_SET_UID | CORE_SET_GID) || !mask)
+	if (attr_is_chown(set))
 		r = upper_chown(fd, mask & CORE_SET_UID ? set->uid : (uid_t)-1,
 				mask & CORE_SET_GID ? set->gid : (gid_t)-1);
 	if (r == 0 && mask & CORE_SET_MODE)
@@ -270,11 +280,12 @@ static int attr_apply(int fd, const struct core_setattr *set)
 }
 
 /*
- * chown(path, -1, -1), a change of nothing, takes set-id bits away all the same. A change of
- * nothing is also what the kernel sends when it has removed the capabilities of a file that is
- * about to be written; root, who may keep set-id bits, keeps them then.
+ * chown(path, -1, -1), a change of nothing, takes set-id bits away all the same, which is for the
+ * owner to do. A change of nothing is also what the kernel sends when it has removed the
+ * capabilities of a file that is about to be written, by whoever may write it; root, who may
+ * keep set-id bits, keeps them then. 1 if bits are to go, 0 if there is nothing to do.
  */
-static bool attr_loses_set_ids(struct core *core, const struct core_call *call, struct node *node)
+static int attr_check_nothing(struct core *core, const struct core_call *call, struct node *node)
 {
 	struct statx st;
 
@@ -283,10 +294,13 @@ static bool attr_loses_set_ids(struct core *core, const struct core_call *call, 
 
 	node_clear(node, NODE_STRIPPED);
 	node_unlock(core, node);
-	if (was_stripped && call->uid == 0)
-		return false;
-	return !node_is_dir(node) && attr_read(core, node, &st) == 0 &&
-	       st.stx_mode & (S_ISUID | S_ISGID);
+	if (node_is_dir(node) || (was_stripped && call->uid == 0))
+		return 0;
+	int r = attr_read(core, node, &st);
+
+	if (r < 0 || !(st.stx_mode & (S_ISUID | S_ISGID)))
+		return r;
+	return call->uid == 0 || call->uid == st.stx_uid || was_stripped ? 1 : -EPERM;
 }
 
 static int attr_set(struct core *core, const struct core_call *call, struct node *node,
@@ -301,8 +315,10 @@ static int attr_set(struct core *core, const struct core_call *call, struct node
 		r = attr_set_size(core, call, node, set);
 	if (r < 0 || (set->mask && !(set->mask & meta)))
 		return r;
-	if (!set->mask && !attr_loses_set_ids(core, call, node))
-		return 0;
+	if (!set->mask)
+		r = attr_check_nothing(core, call, node);
+	if (r < 0 || (!set->mask && r == 0))
+		return r;
 	r = copyup_node(core, call, node, COPYUP_META);
 	if (r == 0)
 		r = place_hold(core, node, PLACE_META, &place);
@@ -311,7 +327,11 @@ static int attr_set(struct core *core, const struct core_call *call, struct node
 	_cleanup_close_ int fd = place_open_path(core, &place);
 
 	place_release(core, &place);
-	return fd < 0 ? fd : attr_apply(fd, set);
+	if (fd < 0)
+		return fd;
+	if (!node_is_dir(node) && call->uid != 0 && attr_is_chown(set))
+		r = attr_kill_suidgid(call, fd);
+	return r < 0 ? r : attr_apply(fd, set);
 }
 
 int core_setattr(struct core *core, const struct core_call *call, uint64_t id,

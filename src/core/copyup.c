@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "core/clone.h"
 #include "core/datafd.h"
+#include "core/index.h"
 #include "core/lookup.h"
 #include "core/origin.h"
 #include "core/place.h"
@@ -188,7 +189,7 @@ static int copyup_attributes(struct copyup *c)
 		r = clone_attributes(&clone);
 	if (r < 0)
 		return r;
-	if (S_ISDIR(c->st.stx_mode) || c->st.stx_nlink == 1)
+	if (S_ISDIR(c->st.stx_mode) || c->st.stx_nlink == 1 || node_has(c->node, NODE_INDEXED))
 		r = origin_set(c->core, c->layer, c->source, c->fd);
 	if (r == 0 && c->meta_only)
 		r = upper_setxattr(c->fd, core_key(c->core, XATTR_METACOPY), "", 0, 0);
@@ -254,6 +255,15 @@ static int copyup_keep_data(struct node *node, const char *name)
 	return 0;
 }
 
+static int copyup_enter_index(struct copyup *c)
+{
+	int r = index_publish(c->core, c->node, c->temp);
+
+	if (r == 0)
+		c->made = false;
+	return r;
+}
+
 /* From now on the node's object is the copy. The parent's lock is held for writing. */
 static int copyup_settle(struct copyup *c, struct node *parent, const char *name)
 {
@@ -279,14 +289,15 @@ static int copyup_settle(struct copyup *c, struct node *parent, const char *name
 		if (!data)
 			return -ENOMEM;
 	}
-	if (parent) {
+	if (parent)
 		r = copyup_rename(c, parent, name);
-		if (r < 0) {
-			ldir_unref(&core->fds, upper);
-			if (data)
-				datafd_unref(core, data);
-			return r;
-		}
+	else if (node_has(node, NODE_INDEXED))
+		r = copyup_enter_index(c);
+	if (r < 0) {
+		ldir_unref(&core->fds, upper);
+		if (data)
+			datafd_unref(core, data);
+		return r;
 	}
 	node_lock(core, node);
 	node->upper_ino = st.stx_ino;
@@ -350,8 +361,34 @@ static int copyup_sync_parent(struct core *core, struct node *parent)
 	return r;
 }
 
+/* One copy for all names of the file: none of their directories takes part. */
+static int copyup_publish_index(struct copyup *c)
+{
+	struct core *core = c->core;
+	struct statx st;
+	int r = sys_stat(c->fd, "", &st);
+
+	if (r == 0)
+		r = index_prepare(core, c->node, c->fd);
+	if (r < 0)
+		return r;
+	/* Before it can be found in the index: who does must find the node. */
+	struct node *first = node_add_identity(core, c->node, sys_stat_dev(&st), st.stx_ino);
+
+	if (!ENSURE(first == c->node)) {
+		node_unref(core, first);
+		return -EIO;
+	}
+	r = copyup_settle(c, NULL, c->node->lower_name->text);
+	if (r < 0)
+		node_remove_identity(core, c->node, sys_stat_dev(&st), st.stx_ino);
+	return r;
+}
+
 static int copyup_publish(struct copyup *c)
 {
+	if (node_has(c->node, NODE_INDEXED))
+		return copyup_publish_index(c);
 	struct node *parent;
 	struct link *link = copyup_lock_place(c->core, c->node, &parent);
 
@@ -518,7 +555,8 @@ static int copyup_ensure(struct core *core, const struct core_call *call, struct
 		return 0;
 	if (core->read_only)
 		return -EROFS;
-	while (r == 0 && !node_has(node, NODE_UPPER)) {
+	/* An indexed file goes to the index, not to a directory of the union. */
+	while (r == 0 && !node_has(node, NODE_UPPER) && !node_has(node, NODE_INDEXED)) {
 		struct node *parent = copyup_next_parent(core, node);
 
 		if (!parent)

@@ -43,6 +43,12 @@ enum core_fsync {
 	CORE_FSYNC_VOLATILE, /* nothing is ever synced; work/incompat/volatile marks the layer */
 };
 
+enum core_index {
+	CORE_INDEX_OFF,
+	CORE_INDEX_AUTO, /* hard links of a lower stay hard links, where the layers allow it */
+	CORE_INDEX_ON, /* or the mount fails */
+};
+
 enum core_xattrs {
 	CORE_XATTRS_AUTO, /* trusted.* if it can be had, else user.* */
 	CORE_XATTRS_TRUSTED,
@@ -54,6 +60,7 @@ struct core_config {
 	const char *upperdir, *workdir; /* both or neither */
 	enum core_redirect redirect;
 	enum core_fsync fsync;
+	enum core_index index;
 	enum core_xattrs xattrs;
 	bool metacopy; /* follow metacopy files */
 	bool metacopy_write; /* a change of metadata copies metadata only; takes metacopy */

@@ -35,6 +35,8 @@ struct core {
 	struct node *root; /* counted */
 	unsigned int orphan_max; /* how many orphans may keep a descriptor */
 
+	struct ldir *index; /* the index directory; NULL: no index. Its descriptor stays pinned */
+
 	/* Each with locks of its own. */
 	struct fdcache fds;
 	struct ident ident;
@@ -42,6 +44,7 @@ struct core {
 	struct workdir work;
 	struct idtable *handles; /* open directories */
 	_Atomic unsigned int orphans; /* that keep a descriptor */
+	struct lock_mutex index_lock; /* LOCK_RANK_INDEX: link counts of indexed nodes */
 	struct lock_mutex rename_lock; /* LOCK_RANK_RENAME: directories change their parent */
 };
 

@@ -9,6 +9,7 @@
 #include "core/attr.h"
 #include "core/copyup.h"
 #include "core/create.h"
+#include "core/index.h"
 #include "core/place.h"
 #include "core/relocate.h"
 #include "core/upper.h"
@@ -86,13 +87,18 @@ static int link_run(struct core *core, struct node *node, int source, struct tar
 	if (r == 0)
 		r = link_mark_origin(core, node, target->dir);
 	if (r == 0)
+		r = index_begin(core, node);
+	if (r == 0) {
 		r = link_make(core, source, target);
+		index_end(core, node, 1, r);
+	}
 	if (r < 0) {
 		node_free_link(core, link);
 		return r;
 	}
 	node_insert_link(core, link);
-	struct node *first = node_add_identity(core, node);
+	struct node *first =
+		node_add_identity(core, node, core->layers[0].dev, node->upper_ino);
 
 	if (first != node)
 		node_unref(core, first);

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "core/attr.h"
+#include "core/index.h"
 #include "core/origin.h"
 #include "core/probe.h"
 #include "format/protattr.h"
@@ -62,19 +63,35 @@ static int node_fill_dir(struct node *node, struct found *found)
 	return 0;
 }
 
+static int node_fill_index(struct core *core, struct node *node, struct found *found)
+{
+	struct node_file *file = node_get_file(core, node);
+
+	if (!file)
+		return -ENOMEM;
+	file->index_name = name_ref(found->index_name);
+	file->nlink = found->nlink;
+	file->lower_nlink = found->top.dir ? found->top.st.stx_nlink : 0;
+	node_set(node, NODE_INDEXED);
+	return 0;
+}
+
 static int node_fill_file(struct core *core, struct node *node, struct found *found,
 			  const char *name)
 {
 	if (found->top.dir) {
 		node->lower_dir = ldir_ref(found->top.dir);
-		if (strcmp(found->top.name, name) != 0) {
+		/* An indexed file is reached whatever becomes of this name. */
+		if (found->index_name || strcmp(found->top.name, name) != 0) {
 			node->lower_name = name_new(found->top.name, strlen(found->top.name));
 			if (!node->lower_name)
 				return -ENOMEM;
 		}
 	}
-	if (!found->is_metacopy)
-		return 0;
+	int r = found->index_name ? node_fill_index(core, node, found) : 0;
+
+	if (r < 0 || !found->is_metacopy)
+		return r;
 	struct node_file *file = node_get_file(core, node);
 	struct hit *data = found->top_is_metacopy ? &found->data : &found->top;
 
@@ -98,6 +115,9 @@ static uint64_t found_ino(struct core *core, struct node *parent, const struct f
 
 	if (found->is_dir && found->lower_count)
 		return ident_ino(&core->ident, found->lowers[0]->dev, found->lowers[0]->ino);
+	/* In the index, found by a name that is only in the lower. */
+	if (found->upper.dir && found->upper.dir == core->index)
+		return ident_ino(&core->ident, sys_stat_dev(&found->top.st), found->top.st.stx_ino);
 	if (found->upper.dir && lookup_is_impure(core, parent)) {
 		struct statx origin;
 
@@ -135,14 +155,24 @@ static int node_make(struct core *core, struct node *parent, const char *name, s
 	return 0;
 }
 
+/* True if other names may lead to the same object. */
+static bool found_has_names(const struct found *found)
+{
+	if (found->is_dir)
+		return false;
+	return found->index_name || (found->upper.dir && found->upper.st.stx_nlink > 1);
+}
+
 /* A node that is known already and is the same object: another name of an upper inode. */
 static struct node *node_find_same(struct core *core, const struct found *found)
 {
-	if (found->is_dir || !found->upper.dir || found->upper.st.stx_nlink < 2)
-		return NULL;
-	struct node *node = node_find_identity(core, found->upper.st.stx_ino);
+	const struct statx *st = found_top_stat(found);
 
-	if (node && node->type != (found->upper.st.stx_mode & S_IFMT))
+	if (!found_has_names(found))
+		return NULL;
+	struct node *node = node_find_identity(core, sys_stat_dev(st), st->stx_ino);
+
+	if (node && node->type != (st->stx_mode & S_IFMT))
 		node = node_unref(core, node);
 	return node;
 }
@@ -156,8 +186,10 @@ static int node_settle(struct core *core, struct node *parent, const char *name,
 
 	if (r < 0)
 		return r;
-	if (!found->is_dir && found->upper.dir && found->upper.st.stx_nlink > 1) {
-		struct node *first = node_add_identity(core, node);
+	if (found_has_names(found)) {
+		const struct statx *st = found_top_stat(found);
+		struct node *first =
+			node_add_identity(core, node, sys_stat_dev(st), st->stx_ino);
 
 		if (first != node)
 			node_unref(core, node);
@@ -213,6 +245,9 @@ static int lookup_fresh(struct core *core, struct node *parent, const char *name
 {
 	struct found found = { 0 };
 	int r = probe_layers(core, parent, name, &found);
+
+	if (r == 0)
+		r = index_find(core, &found);
 	bool exists = found_exists(&found);
 
 	if (r == 0 && known)

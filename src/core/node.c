@@ -60,6 +60,7 @@ static void node_file_free(struct core *core, struct node_file *file)
 	ldir_unref(&core->fds, file->data_dir);
 	name_unref(file->data_name);
 	free(file->redirect);
+	name_unref(file->index_name);
 	free(file);
 }
 
@@ -385,95 +386,139 @@ struct node *node_get_parent(struct core *core, struct node *node)
 
 /* ---- identity ---- */
 
-static struct node **identity_bucket(struct node_table *table, uint64_t ino)
+/* A real inode that a node is: its file in the upper, or its file in a lower. */
+struct identity {
+	struct identity *hash_next; /* identity table */
+	struct identity *next; /* the node's others */
+	struct node *node; /* borrowed: the node owns its identities */
+	dev_t dev;
+	uint64_t ino;
+};
+
+static struct identity **identity_bucket(struct identity **table, uint64_t size, dev_t dev,
+					 uint64_t ino)
 {
-	return &table->identities[hash_u64(ino, 0) & (table->identity_size - 1)];
+	return &table[hash_u64(dev, ino) & (size - 1)];
 }
 
 static void identity_resize_locked(struct node_table *table, uint64_t size)
 {
-	struct node_table resized = { .identity_size = size };
+	struct identity **resized = calloc(size, sizeof(struct identity *));
 
-	resized.identities = calloc(size, sizeof(*resized.identities));
-	if (!resized.identities)
+	if (!resized)
 		return;
 	for (uint64_t i = 0; i < table->identity_size; i++) {
 		while (table->identities[i]) {
-			struct node *node = table->identities[i];
-			struct node **to = identity_bucket(&resized, node->upper_ino);
+			struct identity *identity = table->identities[i];
+			struct identity **to =
+				identity_bucket(resized, size, identity->dev, identity->ino);
 
-			table->identities[i] = node->identity_next;
-			node->identity_next = *to;
-			*to = node;
+			table->identities[i] = identity->hash_next;
+			identity->hash_next = *to;
+			*to = identity;
 		}
 	}
 	free(table->identities);
-	table->identities = resized.identities;
+	table->identities = resized;
 	table->identity_size = size;
 }
 
-static struct node *identity_find_locked(struct node_table *table, uint64_t upper_ino)
+static struct node *identity_find_locked(struct node_table *table, dev_t dev, uint64_t ino)
 {
 	if (!table->identity_size)
 		return NULL;
-	struct node *node = *identity_bucket(table, upper_ino);
+	struct identity *at = *identity_bucket(table->identities, table->identity_size, dev, ino);
 
-	while (node && (node->upper_ino != upper_ino || !node_hold(node)))
-		node = node->identity_next;
-	return node;
+	while (at && (at->ino != ino || at->dev != dev || !node_hold(at->node)))
+		at = at->hash_next;
+	return at ? at->node : NULL;
 }
 
-struct node *node_find_identity(struct core *core, uint64_t upper_ino)
+struct node *node_find_identity(struct core *core, dev_t dev, uint64_t ino)
 {
 	lock_mutex_lock(&core->nodes.identity_lock);
-	struct node *node = identity_find_locked(&core->nodes, upper_ino);
+	struct node *node = identity_find_locked(&core->nodes, dev, ino);
 
 	lock_mutex_unlock(&core->nodes.identity_lock);
 	return node;
 }
 
-struct node *node_add_identity(struct core *core, struct node *node)
+static void identity_insert_locked(struct node_table *table, struct node *node, dev_t dev,
+				   uint64_t ino)
+{
+	if (table->identity_count >= table->identity_size)
+		identity_resize_locked(table, table->identity_size ? 2 * table->identity_size :
+								     TABLE_SIZE_MIN);
+	struct identity *identity = table->identity_size ? malloc(sizeof(*identity)) : NULL;
+
+	if (!identity)
+		return;
+	struct identity **bucket =
+		identity_bucket(table->identities, table->identity_size, dev, ino);
+
+	*identity = (struct identity){
+		.hash_next = *bucket,
+		.next = node->identities,
+		.node = node,
+		.dev = dev,
+		.ino = ino,
+	};
+	*bucket = identity;
+	node->identities = identity;
+	table->identity_count++;
+}
+
+struct node *node_add_identity(struct core *core, struct node *node, dev_t dev, uint64_t ino)
 {
 	struct node_table *table = &core->nodes;
 
 	lock_mutex_lock(&table->identity_lock);
-	struct node *first = identity_find_locked(table, node->upper_ino);
+	struct node *first = identity_find_locked(table, dev, ino);
 
-	if (!first && table->identity_count >= table->identity_size)
-		identity_resize_locked(table, table->identity_size ? 2 * table->identity_size :
-								     TABLE_SIZE_MIN);
-	if (!first && table->identity_size) {
-		struct node **bucket = identity_bucket(table, node->upper_ino);
-
-		node->identity_next = *bucket;
-		*bucket = node;
-		table->identity_count++;
-		node_set(node, NODE_IN_IDENTITIES);
-	}
+	if (!first)
+		identity_insert_locked(table, node, dev, ino);
 	lock_mutex_unlock(&table->identity_lock);
 	if (first == node)
 		node_unref(core, first); /* it was in already: the caller has its own reference */
 	return first ? first : node;
 }
 
-static void identity_remove(struct core *core, struct node *node)
+/* Takes the identity at *@at, a link of its node's list, out of the table. */
+static void identity_remove_locked(struct node_table *table, struct identity **at)
 {
-	struct node_table *table = &core->nodes;
+	struct identity *identity = *at;
+	struct identity **bucket = identity_bucket(table->identities, table->identity_size,
+						   identity->dev, identity->ino);
 
-	lock_mutex_lock(&table->identity_lock);
-	if (node_has(node, NODE_IN_IDENTITIES)) {
-		struct node **at = identity_bucket(table, node->upper_ino);
+	*at = identity->next;
+	while (*bucket != identity)
+		bucket = &(*bucket)->hash_next;
+	*bucket = identity->hash_next;
+	free(identity);
+	table->identity_count--;
+	if (table->identity_size > TABLE_SIZE_MIN &&
+	    table->identity_count < table->identity_size / 8)
+		identity_resize_locked(table, table->identity_size / 2);
+}
 
-		while (*at != node)
-			at = &(*at)->identity_next;
-		*at = node->identity_next;
-		table->identity_count--;
-		if (table->identity_size > TABLE_SIZE_MIN &&
-		    table->identity_count < table->identity_size / 8)
-			identity_resize_locked(table, table->identity_size / 2);
-		node_clear(node, NODE_IN_IDENTITIES);
-	}
-	lock_mutex_unlock(&table->identity_lock);
+void node_remove_identity(struct core *core, struct node *node, dev_t dev, uint64_t ino)
+{
+	lock_mutex_lock(&core->nodes.identity_lock);
+	struct identity **at = &node->identities;
+
+	while (*at && ((*at)->dev != dev || (*at)->ino != ino))
+		at = &(*at)->next;
+	if (*at)
+		identity_remove_locked(&core->nodes, at);
+	lock_mutex_unlock(&core->nodes.identity_lock);
+}
+
+static void node_remove_identities(struct core *core, struct node *node)
+{
+	lock_mutex_lock(&core->nodes.identity_lock);
+	while (node->identities)
+		identity_remove_locked(&core->nodes, &node->identities);
+	lock_mutex_unlock(&core->nodes.identity_lock);
 }
 
 /* ---- the end of a node ---- */
@@ -481,8 +526,8 @@ static void identity_remove(struct core *core, struct node *node)
 /* Frees a node nobody refers to; returns the parents of its names chained to @parents. */
 static void node_free(struct core *core, struct node *node, struct link **parents)
 {
-	if (node_has(node, NODE_IN_IDENTITIES))
-		identity_remove(core, node);
+	if (!node_is_dir(node))
+		node_remove_identities(core, node);
 	while (node->links) {
 		struct link *link = node->links;
 

@@ -36,7 +36,7 @@ enum node_flag {
 	NODE_ORPHAN = 1 << 3, /* its last name is gone */
 	NODE_IMMUTABLE = 1 << 4, /* chattr +i */
 	NODE_APPEND = 1 << 5, /* chattr +a */
-	NODE_IN_IDENTITIES = 1 << 6, /* found by its upper inode number: it has several names */
+	NODE_INDEXED = 1 << 6, /* a lower file with several names, all of which are this node */
 	NODE_STRIPPED = 1 << 7, /* the last change took its capabilities away */
 };
 
@@ -85,6 +85,10 @@ struct node_file {
 	struct ldir *data_dir;
 	struct name *data_name;
 	char *redirect; /* of the upper file; owned, or NULL; node lock */
+	/* While NODE_INDEXED: the entry, and how many names the union shows (index_lock). */
+	struct name *index_name; /* counted; constant */
+	int64_t nlink;
+	uint32_t lower_nlink; /* of the lower file; 0: not known. Constant */
 };
 
 struct node {
@@ -96,7 +100,7 @@ struct node {
 	uint64_t upper_ino; /* real number in the upper, once NODE_UPPER */
 	uint32_t type; /* S_IFMT bits, constant */
 	struct link *links; /* owned; the first one is used to reach it */
-	struct node *identity_next; /* identity table */
+	struct identity *identities; /* owned; identity lock */
 	union {
 		struct node_dir *dir; /* owned */
 		struct node_file *file; /* owned; NULL until needed, set once; node lock */
@@ -126,7 +130,7 @@ struct node_table {
 	struct node_stripe nodes[NODE_STRIPES];
 	struct name_stripe names[NODE_STRIPES];
 	struct lock_mutex identity_lock; /* LOCK_RANK_TABLE */
-	struct node **identities; /* by upper_ino: non-directories with several names */
+	struct identity **identities; /* non-directories with several names, by real inode */
 	uint64_t identity_count, identity_size;
 };
 
@@ -184,13 +188,15 @@ void node_free_link(struct core *core, struct link *link);
 /* Takes the name away, if known. The directory's lock is held for writing. */
 void node_remove_name(struct core *core, struct node *node, struct node *parent, const char *name);
 
-/* Finds a non-directory with several names by its upper inode number; with a reference. */
-struct node *node_find_identity(struct core *core, uint64_t upper_ino);
+/* Finds a non-directory with several names by a real inode that it is; with a reference. */
+struct node *node_find_identity(struct core *core, dev_t dev, uint64_t ino);
 /*
  * From now on it can be found so. Returns @node, or the one that was there first, with a
  * reference. Being out of memory is not told: it only costs an identity.
  */
-struct node *node_add_identity(struct core *core, struct node *node);
+struct node *node_add_identity(struct core *core, struct node *node, dev_t dev, uint64_t ino);
+/* It is that inode no more. */
+void node_remove_identity(struct core *core, struct node *node, dev_t dev, uint64_t ino);
 
 /* A directory's parent by name, with a reference; NULL for the root or a removed directory. */
 struct node *node_get_parent(struct core *core, struct node *node);

@@ -24,7 +24,15 @@ static bool origin_from_handle(const struct layer *layer, const struct sys_handl
 	return true;
 }
 
-static bool origin_get(struct core *core, struct ldir *dir, const char *name, struct origin *origin)
+bool origin_of(const struct layer *layer, int fd, const char *name, struct origin *origin)
+{
+	struct sys_handle handle;
+
+	return layer->has_handles && sys_handle_get(fd, name, &handle) == 0 &&
+	       origin_from_handle(layer, &handle, origin);
+}
+
+bool origin_read(struct core *core, struct ldir *dir, const char *name, struct origin *origin)
 {
 	uint8_t value[ORIGIN_SIZE_MAX];
 	int fd = ldir_pin(&core->fds, dir);
@@ -38,12 +46,13 @@ static bool origin_get(struct core *core, struct ldir *dir, const char *name, st
 	return size > 0 && origin_decode(value, size, origin) == ORIGIN_VALID;
 }
 
-/* A lower object can give its number to an upper one if it is of the same kind and has one name. */
-static bool origin_fits(const struct statx *st, const struct statx *lower)
+/* A lower object can give its number to an upper one if it is of the same kind and has one name,
+ * or all of its names lead to that one. */
+static bool origin_fits(const struct core *core, const struct statx *st, const struct statx *lower)
 {
 	if ((st->stx_mode & S_IFMT) != (lower->stx_mode & S_IFMT))
 		return false;
-	return S_ISDIR(lower->stx_mode) || lower->stx_nlink == 1;
+	return S_ISDIR(lower->stx_mode) || lower->stx_nlink == 1 || core->index;
 }
 
 /* Is it what the lower directory @in has under the same name? */
@@ -93,15 +102,15 @@ bool origin_find(struct core *core, struct node *parent, const struct statx *st,
 {
 	struct origin origin;
 
-	if (!origin_get(core, dir, name, &origin))
+	if (!origin_read(core, dir, name, &origin))
 		return false;
 	for (unsigned int i = 0; i < parent->dir->lower_count; i++) {
 		struct ldir *in = parent->dir->lowers[i];
 
 		if (in->layer->has_handles && origin_is_at(core, &origin, in, name, lower))
-			return origin_fits(st, lower);
+			return origin_fits(core, st, lower);
 	}
-	return origin_open(core, &origin, lower) && origin_fits(st, lower);
+	return origin_open(core, &origin, lower) && origin_fits(core, st, lower);
 }
 
 int origin_set(struct core *core, const struct layer *layer, int lowerfd, int fd)

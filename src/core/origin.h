@@ -7,15 +7,22 @@
 #define VENEER_CORE_ORIGIN_H
 
 #include "core/internal.h"
+#include "format/origin.h"
 
 /*
  * Finds the lower object that the upper object @name in @dir (whose attributes are @st) names as
  * its origin: by comparing handles with what the lowers of @parent hold under the same name,
  * which needs no privilege, or else by opening the handle. True with its attributes in @lower.
- * A lower file with several names gives no identity (each name is copied up by itself).
+ * Without an index a lower file with several names gives no identity (each name is copied up by
+ * itself).
  */
 bool origin_find(struct core *core, struct node *parent, const struct statx *st, struct ldir *dir,
 		 const char *name, struct statx *lower);
+
+/* The identity of @name in @fd ("" for @fd itself), which lies in @layer. False: it has none. */
+bool origin_of(const struct layer *layer, int fd, const char *name, struct origin *origin);
+/* What the origin attribute of @name in @dir says. False: nothing that can be used. */
+bool origin_read(struct core *core, struct ldir *dir, const char *name, struct origin *origin);
 
 /*
  * Writes the origin attribute of a new upper object @fd for the lower object @lowerfd (O_PATH)

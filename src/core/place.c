@@ -99,9 +99,12 @@ int place_hold(struct core *core, struct node *node, enum place_part part, struc
 		return place_hold_dir(core, node, place);
 	struct link *link = place_lock_parent(core, node, &held);
 	bool upper = node_has(node, NODE_UPPER) && part != PLACE_LOWER;
+	bool indexed = upper && node_has(node, NODE_INDEXED);
 
 	if (part == PLACE_DATA && node_has(node, NODE_METACOPY))
 		r = place_hold_data(core, node, &held);
+	else if (indexed && !node_has(node, NODE_ORPHAN))
+		r = place_pin(core, &held, core->index, node->file->index_name->text);
 	else if (upper && !link)
 		r = place_hold_orphan(core, node, &held);
 	else if (upper)

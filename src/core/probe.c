@@ -48,6 +48,7 @@ void found_deinit(struct core *core, struct found *found)
 		ldir_unref(&core->fds, found->lowers[i]);
 	free(found->lowers);
 	free(found->redirect);
+	name_unref(found->index_name);
 }
 
 bool found_exists(const struct found *found)
@@ -495,5 +496,23 @@ int probe_layers(struct core *core, struct node *parent, const char *name, struc
 	int r = probe_all(core, parent, &probe, found);
 
 	free(probe.want);
+	return r;
+}
+
+int probe_index_metacopy(struct core *core, struct found *found)
+{
+	struct probe probe = { .core = core };
+	int fd = ldir_pin(&core->fds, found->upper.dir);
+
+	if (fd < 0)
+		return fd;
+	int r = probe_read_metacopy(&probe, fd, found->upper.name, &found->upper.st);
+
+	ldir_unpin(found->upper.dir);
+	if (r == 0 && probe.metacopy && !core->metacopy)
+		r = -EPERM;
+	/* Whatever the lower part is, its data is found from it. */
+	if (r == 0)
+		found->is_metacopy = probe.metacopy;
 	return r;
 }

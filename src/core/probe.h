@@ -26,6 +26,8 @@ struct found {
 	bool is_dir, is_metacopy, upper_opaque;
 	bool top_is_metacopy; /* so its data lies elsewhere, or is missing */
 	char *redirect; /* of the upper object */
+	struct name *index_name; /* it is, or would be, this entry of the index; owned, or NULL */
+	int64_t nlink; /* then: how many names it has */
 	struct ldir **lowers; /* counted */
 	unsigned int lower_count;
 };
@@ -37,6 +39,8 @@ struct found {
  * another layer; ...
  */
 int probe_layers(struct core *core, struct node *parent, const char *name, struct found *found);
+/* The upper object was found in the index: whether its data lies in the lower part. */
+int probe_index_metacopy(struct core *core, struct found *found);
 void found_deinit(struct core *core, struct found *found);
 bool found_exists(const struct found *found);
 /* Attributes of the topmost object; not of a directory that is in no upper. */

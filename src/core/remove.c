@@ -14,7 +14,9 @@
 #include "base/log.h"
 #include "core/attr.h"
 #include "core/clone.h"
+#include "core/copyup.h"
 #include "core/datafd.h"
+#include "core/index.h"
 #include "core/listing.h"
 #include "core/lookup.h"
 #include "core/upper.h"
@@ -59,6 +61,8 @@ int remove_keep(struct core *core, struct node *node, const struct target *targe
 		}
 		return 0;
 	}
+	if (node_has(node, NODE_INDEXED))
+		return 0; /* it has its entry, and index_end() keeps what loses that */
 	int r = remove_keep_lower(core, node, target->name);
 
 	if (r == 0 && node_has(node, NODE_UPPER) && node_is_last_link(core, node))
@@ -72,7 +76,7 @@ void remove_settle(struct core *core, struct node *node, const struct target *ta
 		node->dir->dead = true;
 	node_remove_name(core, node, target->dir, target->name);
 	node_lock(core, node);
-	if (!node->links)
+	if (!node->links && !(node_has(node, NODE_INDEXED) && node->file->nlink > 0))
 		node_set(node, NODE_ORPHAN);
 	node_unlock(core, node);
 	target_changed(target->dir, node_is_dir(node) ? -1 : 0);
@@ -150,15 +154,54 @@ static int remove_node(struct core *core, struct node *node, const struct target
 
 	if (r == 0 && node_is_dir(node))
 		r = listing_check_empty(core, node);
+	if (r == 0 && node_has(node, NODE_INDEXED))
+		r = index_alias(core, node, target);
 	if (r == 0)
 		r = remove_check_upper(core, node, target);
 	if (r == 0)
 		r = remove_keep(core, node, target);
 	if (r == 0)
-		r = remove_name(core, node, target);
+		r = index_begin(core, node);
+	if (r < 0)
+		return r;
+	r = remove_name(core, node, target);
+	index_end(core, node, -1, r);
 	if (r == 0)
 		remove_settle(core, node, target);
 	return r;
+}
+
+/*
+ * The directory to change and what its name leads to. An indexed file has to be in the upper
+ * to lose a name, as its entry is where names are counted: copied up without locks, then again.
+ */
+static int remove_open(struct core *core, const struct core_call *call, uint64_t parent,
+		       const char *name, struct target *target, struct node **nodep)
+{
+	for (;;) {
+		struct node *node;
+		int r = target_open(core, call, parent, name, true, target);
+
+		if (r < 0)
+			return r;
+		r = lookup_name(core, target->dir, name, &node, NULL);
+		if (r == 0 && !node)
+			r = -ENOENT;
+		bool missing = r == 0 && node_has(node, NODE_INDEXED) &&
+			       !node_has(node, NODE_UPPER);
+
+		if (r == 0 && !missing) {
+			*nodep = node;
+			return 0;
+		}
+		target_close(core, target);
+		if (missing) {
+			r = copyup_node(core, call, node, COPYUP_META);
+			node_unref(core, node);
+		}
+		if (r < 0)
+			return r;
+	}
 }
 
 static int remove_run(struct core *core, const struct core_call *call, uint64_t parent,
@@ -166,17 +209,10 @@ static int remove_run(struct core *core, const struct core_call *call, uint64_t 
 {
 	struct target target;
 	struct node *node;
-	int r = target_open(core, call, parent, name, true, &target);
+	int r = remove_open(core, call, parent, name, &target, &node);
 
 	if (r < 0)
 		return r;
-	r = lookup_name(core, target.dir, name, &node, NULL);
-	if (r == 0 && !node)
-		r = -ENOENT;
-	if (r < 0) {
-		target_close(core, &target);
-		return r;
-	}
 	if (is_dir != node_is_dir(node)) {
 		r = is_dir ? -ENOTDIR : -EISDIR;
 	} else if (is_dir) {

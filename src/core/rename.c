@@ -17,6 +17,7 @@
 #include "core/attr.h"
 #include "core/copyup.h"
 #include "core/create.h"
+#include "core/index.h"
 #include "core/listing.h"
 #include "core/lookup.h"
 #include "core/relocate.h"
@@ -301,6 +302,32 @@ static int rename_prepare_overwritten(struct renaming *r)
 	return e;
 }
 
+/* Indexed files get the names in the upper that are moved or overwritten there. */
+static int rename_prepare_aliases(struct renaming *r)
+{
+	int e = 0;
+
+	if (node_has(r->from.node, NODE_INDEXED))
+		e = index_alias(r->core, r->from.node, &r->from.at);
+	if (e == 0 && r->to.node && node_has(r->to.node, NODE_INDEXED))
+		e = index_alias(r->core, r->to.node, &r->to.at);
+	return e;
+}
+
+/* The rename, which may take a name from an indexed file. */
+static int rename_counted(struct renaming *r)
+{
+	struct node *loser = r->exchange ? NULL : r->to.node;
+	int e = loser ? index_begin(r->core, loser) : 0;
+
+	if (e < 0)
+		return e;
+	e = rename_on_disk(r);
+	if (loser)
+		index_end(r->core, loser, -1, e);
+	return e;
+}
+
 /* The names and directories that the tables will need, so that nothing can fail afterwards. */
 static int rename_prepare_tables(struct renaming *r)
 {
@@ -361,13 +388,15 @@ static int rename_locked(struct renaming *r)
 	r->from.in_lower = in_lower;
 	e = rename_prepare_tables(r);
 	if (e == 0)
+		e = rename_prepare_aliases(r);
+	if (e == 0)
 		e = rename_prepare_overwritten(r);
 	if (e == 0)
 		e = rename_prepare_move(r, &r->from, &r->to);
 	if (e == 0 && r->exchange)
 		e = rename_prepare_move(r, &r->to, &r->from);
 	if (e == 0)
-		e = rename_on_disk(r);
+		e = rename_counted(r);
 	if (e == 0)
 		rename_settle(r);
 	else if (r->target_cleared)
@@ -419,7 +448,13 @@ static int rename_prepare_target(struct renaming *r)
 	int e = lookup_name(r->core, at->dir, at->name, &r->to.node, NULL);
 
 	lock_rw_read_unlock(&at->dir->dir->lock);
-	return e < 0 || !r->to.node ? e : attr_check_change(r->to.node);
+	if (e < 0 || !r->to.node)
+		return e;
+	e = attr_check_change(r->to.node);
+	/* To lose a name an indexed file needs its entry. */
+	if (e == 0 && node_has(r->to.node, NODE_INDEXED))
+		e = copyup_node(r->core, r->call, r->to.node, COPYUP_META);
+	return e;
 }
 
 /* Once: from finding what the names lead to, to the end. -EAGAIN: they changed meanwhile. */

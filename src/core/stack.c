@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/util.h"
+#include "core/index.h"
 #include "core/internal.h"
 #include "core/layers.h"
 #include "core/readdir.h"
@@ -65,6 +66,7 @@ static struct core *core_alloc(const struct core_config *config)
 	fdcache_init(&core->fds, budget);
 	core->orphan_max = budget / 4;
 	ident_init(&core->ident);
+	lock_mutex_init(&core->index_lock, LOCK_RANK_INDEX);
 	lock_mutex_init(&core->rename_lock, LOCK_RANK_RENAME);
 	core->work.fd = core->work.base_fd = core->work.upper_fd = -1;
 	lock_mutex_init(&core->work.whiteout_lock, LOCK_RANK_LEAF);
@@ -125,6 +127,8 @@ int core_new(const struct core_config *config, struct core **corep, struct strbu
 	struct core *core = core_alloc(config);
 	int r = core ? layers_open(core, config, why) : -ENOMEM;
 
+	if (r == 0 && config->index != CORE_INDEX_OFF)
+		r = index_init(core, config->index == CORE_INDEX_ON, why);
 	if (r == 0)
 		r = core_make_root(core);
 	if (r < 0) {
@@ -188,6 +192,7 @@ struct core *core_free(struct core *core)
 		core_forget_all(core);
 		core->root = node_unref(core, core->root);
 	}
+	index_deinit(core);
 	workdir_deinit(core);
 	if (was_live)
 		core_sync(core);
@@ -196,6 +201,7 @@ struct core *core_free(struct core *core)
 	idtable_free(core->handles);
 	fdcache_deinit(&core->fds);
 	ident_deinit(&core->ident);
+	lock_mutex_deinit(&core->index_lock);
 	lock_mutex_deinit(&core->rename_lock);
 	free(core);
 	return NULL;

@@ -189,6 +189,7 @@ struct core_config options_core_config(const struct options *options)
 		.metacopy = options->metacopy != false,
 		.metacopy_write = options->metacopy == true,
 		.read_only = options->mount_flags & MS_RDONLY,
+		.index = (enum core_index)options->index,
 		.static_nlink = options->static_nlink,
 		.noatime = options->mount_flags & MS_NOATIME,
 		.layers_change = options->layers_change,

@@ -23,6 +23,7 @@ struct options {
 	int redirect; /* enum core_redirect, or OPTIONS_UNSET */
 	int fsync; /* enum core_fsync */
 	int metacopy; /* bool, or OPTIONS_UNSET */
+	int index; /* enum core_index */
 	bool userxattr;
 	bool static_nlink;
 

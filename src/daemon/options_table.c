@@ -22,6 +22,12 @@ static const struct option_choice metacopy_choices[] = {
 	{ 0 },
 };
 
+static const struct option_choice index_choices[] = {
+	{ "on", CORE_INDEX_ON, NULL },
+	{ "off", CORE_INDEX_OFF, NULL },
+	{ 0 },
+};
+
 static const struct option_choice fsync_choices[] = {
 	{ "auto", CORE_FSYNC_AUTO, NULL },
 	{ "strict", CORE_FSYNC_STRICT, NULL },
@@ -148,7 +154,7 @@ const struct option_spec option_specs[] = {
 	       "changes of metadata copy no data; off: meeting such files is EPERM"),
 	FLAG("userxattr", userxattr, "private attributes in user.overlay."),
 	GIVEN("xino", xino_choices, "inode numbers are constant in any case"),
-	GIVEN("index", off_choices, "not effective yet"),
+	CHOICE("index", index, index_choices, "hard links of a lower stay hard links"),
 	GIVEN("nfs_export", off_choices, "not effective yet"),
 	GIVEN("verity", verity_choices, "not effective yet"),
 	GIVEN("uuid", uuid_choices, "without effect"),
