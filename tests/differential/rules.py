@@ -66,9 +66,9 @@ def refused_by_kernel(facts, op, result):
     if op[0] in ('rmdir', 'rename') and result == 'ENOTEMPTY' and facts.case.xattr_whiteouts:
         if facts.is_empty(op[3]) or (op[0] == 'rename' and facts.is_empty(op[4])):
             return facts.use('kernel-rmdir-xattr-whiteouts')
-    if op[0] in ('rename', 'link', 'link_fd') and result == 'EXDEV' and facts.metacopy:
-        if facts.case.long_names and not (facts.is_dir(op[3]) or facts.is_dir(op[4])):
-            return facts.use('kernel-metacopy-redirect-too-long')
+    if op[0] in ('rename', 'link', 'link_fd') and result == 'EXDEV' and facts.redirect:
+        if facts.case.long_names:
+            return facts.use('redirect-too-long')
     if op[0] == 'copy_range' and result == 'EXDEV' and facts.case.on_other:
         return facts.use('kernel-mixed-copy')
     return None
