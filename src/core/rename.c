@@ -60,8 +60,7 @@ static int rename_prepare_node(struct renaming *r, const struct target *at, stru
 		return e;
 	e = attr_check_change(*nodep);
 	if (e == 0)
-		e = copyup_node(r->core, r->call, *nodep,
-				r->copy_data ? COPYUP_DATA : COPYUP_META);
+		e = copyup_node(r->core, r->call, *nodep, r->copy_data ? COPYUP_DATA : COPYUP_META);
 	if (e < 0)
 		*nodep = node_unref(r->core, *nodep);
 	return e;
@@ -374,6 +373,43 @@ static void rename_settle(struct renaming *r)
 	target_changed(to->at.dir, from_dir - back);
 }
 
+/* The real directory that moves with @node, kept open; NULL if it is none. Or -errno. */
+static int rename_hold_open(struct core *core, const struct node *node, struct ldir **ldirp)
+{
+	*ldirp = NULL;
+	if (!node || !node_is_dir(node))
+		return 0;
+	int fd = ldir_pin(&core->fds, node->dir->upper);
+
+	if (fd < 0)
+		return fd;
+	*ldirp = node->dir->upper;
+	return 0;
+}
+
+/*
+ * Moves on disk, then in the tables.  In between a moved directory is at neither of its names
+ * for whoever looks (a copy-up that publishes in it holds only its own lock): so it stays open,
+ * and is found, like all below it, by its descriptor.
+ */
+static int rename_move(struct renaming *r)
+{
+	struct ldir *from = NULL, *to = NULL;
+	int e = rename_hold_open(r->core, r->from.node, &from);
+
+	if (e == 0 && r->exchange)
+		e = rename_hold_open(r->core, r->to.node, &to);
+	if (e == 0)
+		e = rename_counted(r);
+	if (e == 0)
+		rename_settle(r);
+	if (from)
+		ldir_unpin(from);
+	if (to)
+		ldir_unpin(to);
+	return e;
+}
+
 /* The directories' locks are held. */
 static int rename_locked(struct renaming *r)
 {
@@ -396,10 +432,8 @@ static int rename_locked(struct renaming *r)
 	if (e == 0 && r->exchange)
 		e = rename_prepare_move(r, &r->to, &r->from);
 	if (e == 0)
-		e = rename_counted(r);
-	if (e == 0)
-		rename_settle(r);
-	else if (r->target_cleared)
+		e = rename_move(r);
+	if (e < 0 && r->target_cleared)
 		remove_settle(r->core, r->to.node, &r->to.at);
 	return e;
 }
