@@ -63,7 +63,7 @@ def test_rename_races_copy_up(union, then):
     """One writes (and so copies up) what another renames: no data lost, no old name back."""
     count = 200
     u = union({"a": {f"f{i}": "old" for i in range(count)}, "b": {}})
-    gate = threading.Barrier(2)
+    gate = threading.Barrier(2, timeout=20)
     written = []
 
     def writer():
@@ -97,7 +97,7 @@ def test_rename_races_copy_up(union, then):
 def test_rename_of_the_parent_races_copy_up(union):
     count = 60
     u = union({f"d{i}": {"s": {"f": "old"}} for i in range(count)}, opts=["redirect_dir=on"])
-    gate = threading.Barrier(2)
+    gate = threading.Barrier(2, timeout=20)
 
     def writer():
         for i in range(count):
