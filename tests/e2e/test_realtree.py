@@ -143,7 +143,8 @@ for _ in range(150):
     db.execute("begin immediate")
     for _ in range(20):
         a, b = random.randint(1, top), random.randint(1, top)
-        db.execute("update t set n = n + 1, data = randomblob(?) where id = ?", (random.randint(1, 900), a))
+        size = random.randint(1, 900)
+        db.execute("update t set n = n + 1, data = randomblob(?) where id = ?", (size, a))
         db.execute("update t set n = n - 1 where id = ?", (b,))
     db.execute("commit")
 """
