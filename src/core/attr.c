@@ -280,10 +280,11 @@ static int attr_apply(int fd, const struct core_setattr *set)
 }
 
 /*
- * chown(path, -1, -1), a change of nothing, takes set-id bits away all the same, which is for the
- * owner to do. A change of nothing is also what the kernel sends when it has removed the
- * capabilities of a file that is about to be written, by whoever may write it; root, who may
- * keep set-id bits, keeps them then. 1 if bits are to go, 0 if there is nothing to do.
+ * chown(path, -1, -1), a change of nothing, takes set-id bits away all the same. A change of
+ * nothing is also what the kernel sends before a write by someone who may not keep them, owner or
+ * not: what it takes away then the write takes away by itself, so others than the owner change
+ * nothing here. And it is what follows when a file that is about to be written has lost its
+ * capabilities; root, who may keep set-id bits, keeps them then. 1 if bits are to go.
  */
 static int attr_check_nothing(struct core *core, const struct core_call *call, struct node *node)
 {
@@ -300,7 +301,7 @@ static int attr_check_nothing(struct core *core, const struct core_call *call, s
 
 	if (r < 0 || !(st.stx_mode & (S_ISUID | S_ISGID)))
 		return r;
-	return call->uid == 0 || call->uid == st.stx_uid || was_stripped ? 1 : -EPERM;
+	return call->uid == 0 || call->uid == st.stx_uid;
 }
 
 static int attr_set(struct core *core, const struct core_call *call, struct node *node,
