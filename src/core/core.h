@@ -60,6 +60,7 @@ struct core_config {
 	const char *upperdir, *workdir; /* both or neither */
 	enum core_redirect redirect;
 	enum core_fsync fsync;
+	bool no_user_redirect; /* no redirects if private attributes turn out to be user.* */
 	enum core_index index;
 	enum core_xattrs xattrs;
 	bool metacopy; /* follow metacopy files */

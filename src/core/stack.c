@@ -127,6 +127,10 @@ int core_new(const struct core_config *config, struct core **corep, struct strbu
 	struct core *core = core_alloc(config);
 	int r = core ? layers_open(core, config, why) : -ENOMEM;
 
+	if (r == 0 && config->no_user_redirect && core->ns == XATTR_USER) {
+		core->redirect = CORE_REDIRECT_NOFOLLOW;
+		core->metacopy_write = false;
+	}
 	if (r == 0 && config->index != CORE_INDEX_OFF)
 		r = index_init(core, config->index == CORE_INDEX_ON, why);
 	if (r == 0)

@@ -19,6 +19,7 @@ void options_init(struct options *options)
 	*options = (struct options){
 		.redirect = OPTIONS_UNSET,
 		.metacopy = OPTIONS_UNSET,
+		.index = OPTIONS_UNSET,
 		.fsync = CORE_FSYNC_AUTO,
 		.timeout = FUSE_VALID_FOREVER,
 	};
@@ -138,17 +139,12 @@ int options_parse(struct options *options, const char *text, struct strbuf *why)
 	return 0;
 }
 
-/* As the kernel refuses them. */
 static void options_check_conflicts(const struct options *options, struct strbuf *why)
 {
 	bool is_redirect_off = options->redirect == CORE_REDIRECT_FOLLOW ||
 			       options->redirect == CORE_REDIRECT_NOFOLLOW;
 
-	if (options->userxattr && options->redirect == CORE_REDIRECT_ON)
-		strbuf_append_string(why, "redirect_dir=on and userxattr exclude each other");
-	else if (options->userxattr && options->metacopy == true)
-		strbuf_append_string(why, "metacopy=on and userxattr exclude each other");
-	else if (options->metacopy == true && is_redirect_off)
+	if (options->metacopy == true && is_redirect_off)
 		strbuf_append_string(why, "metacopy=on needs redirect_dir=on");
 	else if (options->allow_other && options->allow_root)
 		strbuf_append_string(why, "allow_other and allow_root exclude each other");
@@ -169,12 +165,30 @@ int options_check(struct options *options, struct strbuf *why)
 	return why->length ? -EINVAL : 0;
 }
 
-/* metacopy=on implies redirect_dir=on; otherwise the default is the kernel's. */
+/*
+ * What is not said.  A kernel mount of the layer follows redirects by default, but with user.*
+ * attributes refuses them; metacopy files and the index it takes only when asked to.
+ */
 static enum core_redirect options_redirect(const struct options *options)
 {
 	if (options->redirect != OPTIONS_UNSET)
 		return (enum core_redirect)options->redirect;
-	return options->metacopy == true ? CORE_REDIRECT_ON : CORE_REDIRECT_FOLLOW;
+	return CORE_REDIRECT_ON;
+}
+
+static bool options_metacopy_write(const struct options *options)
+{
+	if (options->metacopy != OPTIONS_UNSET)
+		return options->metacopy;
+	return options->compat == OPTIONS_COMPAT_NONE &&
+	       options_redirect(options) == CORE_REDIRECT_ON;
+}
+
+static enum core_index options_index(const struct options *options)
+{
+	if (options->index != OPTIONS_UNSET)
+		return (enum core_index)options->index;
+	return options->compat == OPTIONS_COMPAT_NONE ? CORE_INDEX_AUTO : CORE_INDEX_OFF;
 }
 
 struct core_config options_core_config(const struct options *options)
@@ -187,9 +201,12 @@ struct core_config options_core_config(const struct options *options)
 		.fsync = (enum core_fsync)options->fsync,
 		.xattrs = options->userxattr ? CORE_XATTRS_USER : CORE_XATTRS_AUTO,
 		.metacopy = options->metacopy != false,
-		.metacopy_write = options->metacopy == true,
+		.metacopy_write = options_metacopy_write(options),
 		.read_only = options->mount_flags & MS_RDONLY,
-		.index = (enum core_index)options->index,
+		.index = options_index(options),
+		/* Redirects in user.* attributes are what the kernel refuses even to follow. */
+		.no_user_redirect = options->compat == OPTIONS_COMPAT_KERNEL &&
+				    options->redirect == OPTIONS_UNSET,
 		.static_nlink = options->static_nlink,
 		.noatime = options->mount_flags & MS_NOATIME,
 		.layers_change = options->layers_change,

@@ -16,6 +16,13 @@
 
 #define OPTIONS_UNSET (-1)
 
+/* What the layer must do without, unless an option asks for it by name. */
+enum options_compat {
+	OPTIONS_COMPAT_NONE,
+	/* What kernel overlayfs does not take with its own defaults in the same privilege mode. */
+	OPTIONS_COMPAT_KERNEL,
+};
+
 struct options {
 	/* Paths as given; owned, as are all strings here. */
 	struct lowerdir_list lowers;
@@ -23,7 +30,8 @@ struct options {
 	int redirect; /* enum core_redirect, or OPTIONS_UNSET */
 	int fsync; /* enum core_fsync */
 	int metacopy; /* bool, or OPTIONS_UNSET */
-	int index; /* enum core_index */
+	int index; /* enum core_index, or OPTIONS_UNSET */
+	int compat; /* enum options_compat */
 	bool userxattr;
 	bool static_nlink;
 

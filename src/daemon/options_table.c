@@ -22,6 +22,12 @@ static const struct option_choice metacopy_choices[] = {
 	{ 0 },
 };
 
+static const struct option_choice compat_choices[] = {
+	{ "none", OPTIONS_COMPAT_NONE, NULL },
+	{ "kernel", OPTIONS_COMPAT_KERNEL, NULL },
+	{ 0 },
+};
+
 static const struct option_choice index_choices[] = {
 	{ "on", CORE_INDEX_ON, NULL },
 	{ "off", CORE_INDEX_OFF, NULL },
@@ -155,6 +161,8 @@ const struct option_spec option_specs[] = {
 	FLAG("userxattr", userxattr, "private attributes in user.overlay."),
 	GIVEN("xino", xino_choices, "inode numbers are constant in any case"),
 	CHOICE("index", index, index_choices, "hard links of a lower stay hard links"),
+	CHOICE("compat", compat, compat_choices,
+	       "write only what a kernel mount takes by default"),
 	GIVEN("nfs_export", off_choices, "not effective yet"),
 	GIVEN("verity", verity_choices, "not effective yet"),
 	GIVEN("uuid", uuid_choices, "without effect"),

@@ -111,7 +111,7 @@ class Mount:
         except OSError as error:
             faults.append(f"umount: {error}")
             oscalls.umount(self.path, oscalls.MNT_DETACH)
-        if self.tag and not trees.wait_until(lambda: not self.daemons(), 10):
+        if self.tag and not trees.wait_until(lambda: not self.daemons(), 30):
             faults.append(f"daemon still runs after umount: {self.daemons()}")
             for pid in self.daemons():
                 os.kill(pid, 9)
@@ -140,6 +140,7 @@ class Kernel:
 
 class Veneer:
     name = "veneer"
+    like_kernel = False   # write as a kernel mount with the same options does
     _count = 0
 
     def missing(self):
@@ -150,7 +151,12 @@ class Veneer:
         return None
 
     def mount(self, layers, path, opts=()):
-        options = ",".join(layers.option() + list(opts) + EXTRA)
+        opts = list(opts)
+        if self.like_kernel:
+            if not any(opt.startswith("redirect_dir") or opt == "metacopy=on" for opt in opts):
+                opts.insert(0, "redirect_dir=follow")
+            opts.insert(0, "compat=kernel")
+        options = ",".join(layers.option() + opts + EXTRA)
         return self.run(["-o", options, path], path)
 
     def run(self, args, path, **popen):

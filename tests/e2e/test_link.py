@@ -153,18 +153,9 @@ def test_lower_links_show_one_inode(union):
 
 @pytest.fixture
 def indexed(union_factory):
-    """A union with index=on, which veneer refuses so far."""
-    def make(*lowers):
-        u = union_factory(*lowers, opts=["index=on"])
-        if u.pick(kernel=False, veneer=True):
-            with pytest.raises(MountError):
-                u.mount()
-            pytest.skip("veneer has no index yet: docs/deviations.md D-06")
-        return u.mount()
-    return make
+    return lambda *lowers: union_factory(*lowers, opts=["index=on"]).mount()
 
 
-@pytest.mark.deviation("D-06")
 def test_index_keeps_lower_links_together(indexed):
     u = indexed({"a": "x", "b": Hard("a")})
     before = u.ino("a")
@@ -175,7 +166,6 @@ def test_index_keeps_lower_links_together(indexed):
     assert os.stat(u / "b").st_nlink == 2
 
 
-@pytest.mark.deviation("D-06")
 def test_index_keeps_lower_links_together_over_remount(indexed):
     u = indexed({"a": "x", "b": Hard("a")})
     u.append("a", "y")
@@ -187,7 +177,6 @@ def test_index_keeps_lower_links_together_over_remount(indexed):
     assert os.stat(u / "a").st_nlink == 2
 
 
-@pytest.mark.deviation("D-06")
 def test_index_link_count_after_unlink(indexed):
     u = indexed({"a": "x", "b": Hard("a"), "c": Hard("a")})
     u.append("a", "y")
@@ -198,7 +187,6 @@ def test_index_link_count_after_unlink(indexed):
     assert u.read("c") == b"xy"
 
 
-@pytest.mark.deviation("D-06")
 def test_index_link_count_after_unlink_of_a_lower_name(indexed):
     u = indexed({"a": "x", "b": Hard("a")})
     os.unlink(u / "a")
@@ -207,7 +195,6 @@ def test_index_link_count_after_unlink_of_a_lower_name(indexed):
     assert os.stat(u / "b").st_nlink == 1
 
 
-@pytest.mark.deviation("D-06")
 def test_index_link_count_after_link(indexed):
     u = indexed({"a": "x", "b": Hard("a")})
     os.link(u / "a", u / "c")
@@ -215,7 +202,6 @@ def test_index_link_count_after_link(indexed):
     assert same_file(u, "a", "b", "c")
 
 
-@pytest.mark.deviation("D-06")
 def test_index_entry_goes_with_the_last_link(indexed):
     u = indexed({"a": "x", "b": Hard("a")})
     index = os.path.join(u.work, "index")
@@ -226,7 +212,6 @@ def test_index_entry_goes_with_the_last_link(indexed):
     assert [name for name in os.listdir(index) if not name.startswith("#")] == []
 
 
-@pytest.mark.deviation("D-06")
 def test_index_rename_of_one_link(indexed):
     u = indexed({"a": "x", "b": Hard("a")})
     os.rename(u / "a", u / "c")
@@ -236,14 +221,12 @@ def test_index_rename_of_one_link(indexed):
     assert (u.ls(), same_file(u, "b", "c")) == (["b", "c"], True)
 
 
-@pytest.mark.deviation("D-06")
 def test_index_truncation_of_one_link(indexed):
     u = indexed({"a": "content", "b": Hard("a")})
     os.truncate(u / "a", 3)
     assert u.read("b") == b"con"
 
 
-@pytest.mark.deviation("D-06")
 def test_index_open_descriptor_of_the_other_name(indexed):
     u = indexed({"a": "x", "b": Hard("a")})
     fd = os.open(u / "b", os.O_RDONLY)
