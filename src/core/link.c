@@ -36,13 +36,14 @@ static int link_open_source(struct core *core, struct node *node)
 static int link_complete(struct core *core, const struct core_call *call, struct node *node,
 			 int source)
 {
+	const struct relocate_name by_first_name = { 0 };
 	int r = -EXDEV;
 
 	if (!relocate_needs_redirect(node))
 		return 0;
 	if (core->redirect == CORE_REDIRECT_ON) {
 		lock_mutex_lock(&core->rename_lock);
-		r = relocate_set_redirect(core, node, source, NULL, false);
+		r = relocate_set_redirect(core, node, source, &by_first_name);
 		lock_mutex_unlock(&core->rename_lock);
 	}
 	return r == -EXDEV ? copyup_node(core, call, node, COPYUP_DATA) : r;

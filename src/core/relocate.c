@@ -51,7 +51,7 @@ static char *relocate_step(struct core *core, struct node *node, const char *nam
  * The path by which lower layers know the node: each step by its redirect where it has one, up
  * to the root or to an absolute one.
  */
-static int relocate_build(struct core *core, struct node *node, const char *name,
+static int relocate_build(struct core *core, struct node *node, const struct relocate_name *by,
 			  char path[REDIRECT_MAX + 1])
 {
 	char *start = path + REDIRECT_MAX;
@@ -60,10 +60,10 @@ static int relocate_build(struct core *core, struct node *node, const char *name
 
 	*start = '\0';
 	while (start && !done && at && at != core->root) {
-		struct node *parent = node_get_parent(core, at);
+		bool named = at == node && by->dir;
+		struct node *parent = named ? node_ref(by->dir) : node_get_parent(core, at);
 
-		start = relocate_step(core, at, name, path, start, &done);
-		name = NULL;
+		start = relocate_step(core, at, named ? by->name : NULL, path, start, &done);
 		node_unref(core, at);
 		at = parent;
 	}
@@ -84,24 +84,24 @@ static int relocate_write(struct core *core, int fd, enum xattr_private which, c
 	return r == -EOPNOTSUPP || r == -EPERM ? -EXDEV : r;
 }
 
-int relocate_set_redirect(struct core *core, struct node *node, int fd, const char *name,
-			  bool same_dir)
+int relocate_set_redirect(struct core *core, struct node *node, int fd,
+			  const struct relocate_name *by)
 {
 	char path[REDIRECT_MAX + 1];
 	char **redirect = node_redirect(node);
 
 	if (!redirect)
 		return -EXDEV;
-	if (*redirect && (same_dir || (*redirect)[0] == '/'))
+	if (*redirect && (by->same_dir || (*redirect)[0] == '/'))
 		return 0; /* it leads to the lowers from the new place as well */
 	int r = 0;
 
-	if (!same_dir)
-		r = relocate_build(core, node, name, path);
-	else if (strlen(name) > REDIRECT_MAX)
+	if (!by->same_dir)
+		r = relocate_build(core, node, by, path);
+	else if (strlen(by->name) > REDIRECT_MAX)
 		r = -EXDEV;
 	else
-		strcpy(path, name);
+		strcpy(path, by->name);
 	if (r < 0)
 		return r;
 	char *value = strdup(path);

@@ -232,7 +232,13 @@ static int rename_prepare_move(struct renaming *r, struct side *side, const stru
 	/* A directory of the upper alone must not merge with what lowers have at the new place. */
 	if (!redirect)
 		return relocate_set_opaque(r->core, side->node, fd);
-	int e = relocate_set_redirect(r->core, side->node, fd, side->at.name, same_dir);
+	const struct relocate_name by = {
+		.dir = side->at.dir,
+		.name = side->at.name,
+		/* What is relative would be wrong for the other names of a hard link. */
+		.same_dir = same_dir && !node_has(side->node, NODE_INDEXED),
+	};
+	int e = relocate_set_redirect(r->core, side->node, fd, &by);
 
 	if (e == -EXDEV && !node_is_dir(side->node)) {
 		r->copy_data = true; /* without its lower part it needs no redirect: once more */
