@@ -14,10 +14,16 @@ class Failure(Exception):
     """A contender broke where comparing makes no sense: a mount failed, a daemon died."""
 
 
-def option_string(case, upper, work):
+def option_string(case, upper, work, more=()):
     options = ['lowerdir=' + ':'.join(reversed(case.lowers)), f'upperdir={upper}',
-               f'workdir={work}'] + case.options
+               f'workdir={work}', *more] + case.options
     return ','.join(options)
+
+
+def like_kernel(options):
+    """What makes veneer write what the kernel does with the same options."""
+    says = any(opt.startswith('redirect_dir') or opt == 'metacopy=on' for opt in options)
+    return ['compat=kernel'] + ([] if says else ['redirect_dir=follow'])
 
 
 class Contender:
@@ -110,7 +116,8 @@ class Veneer(Overlay):
         before = os.stat(self.root).st_dev
         with open(f'{self.home}/log', 'ab') as log:
             self.daemon = subprocess.Popen(
-                [self.program, '-f', '-o', option_string(self.case, self.upper, self.work),
+                [self.program, '-f', '-o', option_string(self.case, self.upper, self.work,
+                                                         like_kernel(self.case.options)),
                  self.root], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         end = time.monotonic() + MOUNT_TIMEOUT_S
         while self.daemon.poll() is None and time.monotonic() < end:
