@@ -285,21 +285,28 @@ static int rename_on_disk(struct renaming *r)
 	return e;
 }
 
-/* Makes the object that is overwritten ready to go. */
+/* A directory that is overwritten is locked, and must be empty. */
+static int rename_check_overwritten(struct renaming *r)
+{
+	struct node *node = r->to.node;
+
+	if (!node || r->exchange || !node_is_dir(node))
+		return 0;
+	lock_rw_write(&node->dir->lock);
+	r->target_locked = true;
+	return listing_check_empty(r->core, node);
+}
+
+/*
+ * Makes the object that is overwritten ready to go: last of all, as a directory that was emptied
+ * is another one on disk, which its node does not know.
+ */
 static int rename_prepare_overwritten(struct renaming *r)
 {
 	struct node *node = r->to.node;
 
 	if (!node || r->exchange)
 		return 0;
-	if (node_is_dir(node)) {
-		lock_rw_write(&node->dir->lock);
-		r->target_locked = true;
-		int e = listing_check_empty(r->core, node);
-
-		if (e < 0)
-			return e;
-	}
 	int e = remove_keep(r->core, node, &r->to.at);
 
 	if (e == 0 && node_is_dir(node))
@@ -432,11 +439,13 @@ static int rename_locked(struct renaming *r)
 	if (e == 0)
 		e = rename_prepare_aliases(r);
 	if (e == 0)
-		e = rename_prepare_overwritten(r);
+		e = rename_check_overwritten(r);
 	if (e == 0)
 		e = rename_prepare_move(r, &r->from, &r->to);
 	if (e == 0 && r->exchange)
 		e = rename_prepare_move(r, &r->to, &r->from);
+	if (e == 0)
+		e = rename_prepare_overwritten(r);
 	if (e == 0)
 		e = rename_move(r);
 	if (e < 0 && r->target_cleared)

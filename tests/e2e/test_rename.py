@@ -494,3 +494,14 @@ def test_nothing_odd_in_the_upper(union):
     assert found == {".": False, "e": False, "e/g": False, "e/d": False, "e/d/f": True,
                      "f": False, "d": True, "g": True}
     assert oscalls.get_flags(u.up("e")) & oscalls.FS_IMMUTABLE == 0
+
+
+def test_rename_that_fails_leaves_the_target_as_it_was(union):
+    """A redirect too long to be written is noticed before the target is made ready to go."""
+    name = "x" * 200
+    u = union({name: {name: {"src": {"f": ""}}, "dst": {"hidden": ""}}}, opts=ON)
+    os.unlink(u / f"{name}/dst/hidden")
+    assert errno_of(lambda: os.rename(u / f"{name}/{name}/src", u / f"{name}/dst")) == errno.EXDEV
+    u.write(f"{name}/dst/new", "x")
+    assert u.ls(f"{name}/dst") == ["new"]
+    assert u.ls(f"{name}/{name}/src") == ["f"]
