@@ -273,3 +273,12 @@ def acl(text):
 def cap_xattr(permitted=1 << 13):
     """A version 2 security.capability value (cap_net_raw by default)."""
     return struct.pack("<IIIII", 0x02000001, permitted, 0, 0, 0)
+
+
+UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
+
+
+def utimensat(path, access, modify, flags=0):
+    """Each time in nanoseconds (of the first second), or UTIME_NOW, UTIME_OMIT."""
+    _check(_libc.utimensat(AT_FDCWD, os.fsencode(path), struct.pack("qqqq", 0, access, 0, modify),
+                           flags), path)

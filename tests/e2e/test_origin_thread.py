@@ -358,16 +358,22 @@ def test_s23_upper_changed_underneath(union, operation):
     assert (u.ls("d"), u.read("d/g")) == (["e", "f", "g"], b"y")
     outside = os.path.join(u.base, "outside")
     trees.build(outside, {"f": "precious", "g": "precious", "e": {}})
+    directory, file = os.open(u / "d", os.O_RDONLY), os.open(u / "d/f", os.O_RDWR)
     os.rename(u.up("d"), os.path.join(u.base, "moved"))
     os.symlink(outside, u.up("d"))
-    calls = {"unlink": lambda: os.unlink(u / "d/g"), "rmdir": lambda: os.rmdir(u / "d/e"),
-             "rename": lambda: os.rename(u / "d/g", u / "d/h"), "create": lambda: u.write("d/n", ""),
-             "write": lambda: u.append("d/f", "z")}
+    # By descriptor: a lookup of "d" may rightly find the symbolic link, which anyone may follow.
+    calls = {"unlink": lambda: os.unlink("g", dir_fd=directory),
+             "rmdir": lambda: os.rmdir("e", dir_fd=directory),
+             "rename": lambda: os.rename("g", "h", src_dir_fd=directory, dst_dir_fd=directory),
+             "create": lambda: os.close(os.open("n", os.O_CREAT | os.O_WRONLY, dir_fd=directory)),
+             "write": lambda: os.pwrite(file, b"z", 0)}
     before = trees.snapshot(outside)
     try:
         calls[operation]()
     except OSError:
         pass
+    os.close(directory)
+    os.close(file)
     assert trees.snapshot(outside) == before
     assert "d" in os.listdir(u.mnt)
     os.unlink(u.up("d"))

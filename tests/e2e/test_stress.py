@@ -101,10 +101,9 @@ def test_rename_of_the_parent_races_copy_up(union):
 
     def writer():
         for i in range(count):
-            fd = os.open(u / f"d{i}/s/f", os.O_RDWR)
-            gate.wait()
-            os.pwrite(fd, b"new", 0)
-            os.close(fd)
+            with open(u / f"d{i}/s/f", "r+b", buffering=0) as file:
+                gate.wait()
+                file.write(b"new")
 
     def mover():
         for i in range(count):

@@ -46,8 +46,7 @@ def home(base, contender):
 
 
 def options(home, *more):
-    return ",".join([f"lowerdir={home}/lower", f"upperdir={home}/upper", f"workdir={home}/work",
-                     *contenders.EXTRA, *more])
+    return ",".join([f"lowerdir={home}/lower", f"upperdir={home}/upper", f"workdir={home}/work", *more])
 
 
 def as_ordinary(*command, tag="", **kwargs):
@@ -63,7 +62,7 @@ def users_mount(home, fuse_for_all):
     tag, mnt = f"user.{os.getpid()}", f"{home}/mnt"
 
     def mount(*more):
-        done = as_ordinary(VENEER, "-o", options(home, *more), mnt, tag=tag)
+        done = as_ordinary(VENEER, "-o", options(home, *contenders.EXTRA, *more), mnt, tag=tag)
         assert done.returncode == 0, done.stderr
         assert is_mounted(mnt)
         return mnt
@@ -159,7 +158,7 @@ def test_kernel_mounts_what_a_user_made(users_mount, home, as_user):
 def in_namespace(contender, home, script, map_all=False, extra=()):
     """Run a shell script in a new user and mount namespace with the union at $mnt."""
     if contender.name == "veneer":
-        mount = f"{VENEER} -o {options(home, *extra)} $mnt"
+        mount = f"{VENEER} -o {options(home, *contenders.EXTRA, *extra)} $mnt"
     else:
         mount = f"mount -t overlay overlay -o {options(home, 'userxattr', *extra)} $mnt"
     command = f"set -e; mnt={home}/mnt; {mount}; cd $mnt; {script}; cd /; umount $mnt"
