@@ -23,9 +23,11 @@ struct core {
 	enum core_fsync fsync;
 	enum xattr_namespace ns;
 	bool metacopy; /* metacopy files are followed */
+	enum core_verity verity;
 	bool metacopy_write; /* and written: metadata changes move no data */
 	bool read_only, static_nlink, noatime, layers_change;
 	bool can_chown; /* CAP_CHOWN: ownership can be given away */
+	bool can_open_handles; /* CAP_DAC_READ_SEARCH in the initial user namespace */
 	bool can_override; /* CAP_DAC_OVERRIDE: any file can be opened again */
 	struct layer *layers; /* [0] is the upper if has_upper, then lowers, then data layers */
 	unsigned int layer_count, data_count;

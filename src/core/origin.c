@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "core/upper.h"
@@ -97,6 +98,32 @@ static bool origin_open(struct core *core, const struct origin *origin, struct s
 	return false;
 }
 
+/*
+ * Reads the number out of the handle: without privilege nothing else is left. The handle was
+ * written for a lower file, so it is that file's number for as long as the lowers stay.
+ */
+static bool origin_decode_inode(struct core *core, const struct origin *origin,
+				const struct statx *st, struct statx *lower)
+{
+	uint64_t ino;
+
+	for (unsigned int i = core->has_upper ? 1 : 0; i < core->layer_count; i++) {
+		const struct layer *layer = &core->layers[i];
+
+		if (!layer->has_handles ||
+		    memcmp(layer->uuid, origin->uuid, sizeof(layer->uuid)) != 0)
+			continue;
+		if (!origin_inode(origin, layer->magic, &ino))
+			return false;
+		*lower = *st;
+		lower->stx_ino = ino;
+		lower->stx_dev_major = major(layer->dev);
+		lower->stx_dev_minor = minor(layer->dev);
+		return true;
+	}
+	return false;
+}
+
 bool origin_find(struct core *core, struct node *parent, const struct statx *st, struct ldir *dir,
 		 const char *name, struct statx *lower)
 {
@@ -110,7 +137,9 @@ bool origin_find(struct core *core, struct node *parent, const struct statx *st,
 		if (in->layer->has_handles && origin_is_at(core, &origin, in, name, lower))
 			return origin_fits(core, st, lower);
 	}
-	return origin_open(core, &origin, lower) && origin_fits(core, st, lower);
+	if (core->can_open_handles)
+		return origin_open(core, &origin, lower) && origin_fits(core, st, lower);
+	return origin_decode_inode(core, &origin, st, lower);
 }
 
 int origin_set(struct core *core, const struct layer *layer, int lowerfd, int fd)

@@ -28,12 +28,15 @@ static void core_take_config(struct core *core, const struct core_config *config
 	core->redirect = config->redirect;
 	core->fsync = config->fsync;
 	core->metacopy = config->metacopy;
+	core->verity = config->verity;
 	core->read_only = config->read_only || !config->upperdir;
 	core->static_nlink = config->static_nlink;
 	core->noatime = config->noatime;
 	core->metacopy_write = config->metacopy && config->metacopy_write;
 	core->layers_change = config->layers_change;
 	core->can_chown = sys_creds_has_cap(CAP_CHOWN);
+	core->can_open_handles =
+		sys_creds_is_initial_userns() && sys_creds_has_cap(CAP_DAC_READ_SEARCH);
 	core->can_override = sys_creds_has_cap(CAP_DAC_OVERRIDE);
 }
 

@@ -2,6 +2,7 @@
 #include "format/origin.h"
 
 #include <endian.h>
+#include <linux/magic.h>
 #include <string.h>
 
 #define ORIGIN_VERSION 0
@@ -133,4 +134,58 @@ bool origin_from_index_name(const char *name, struct origin *origin)
 	if (bytes[offsetof(struct origin_disk, length)] != length / 2)
 		return false;
 	return origin_decode(bytes, length / 2, origin) == ORIGIN_VALID;
+}
+
+/* Types of file ids (linux/exportfs.h enum fid_type). */
+#define FID_INO32_GEN 0x01
+#define FID_BTRFS 0x4d
+#define FID_XFS_INO64_GEN 0x81
+
+/* In this machine's byte order: others are ORIGIN_UNKNOWN. */
+static uint32_t fid_u32(const uint8_t *from)
+{
+	uint32_t value;
+
+	memcpy(&value, from, sizeof(value));
+	return value;
+}
+
+static uint64_t fid_u64(const uint8_t *from)
+{
+	uint64_t value;
+
+	memcpy(&value, from, sizeof(value));
+	return value;
+}
+
+bool origin_inode(const struct origin *origin, long magic, uint64_t *ino)
+{
+	const uint8_t *fid = origin->fid;
+	const uint8_t size = origin->fid_size;
+
+	switch (magic) {
+	case EXT4_SUPER_MAGIC:
+	case SQUASHFS_MAGIC:
+		if (origin->type != FID_INO32_GEN || size != 8)
+			return false;
+		*ino = fid_u32(fid);
+		return true;
+	case TMPFS_MAGIC: /* generation, low and high half of the number */
+		if (origin->type != FID_INO32_GEN || size != 12)
+			return false;
+		*ino = fid_u32(fid + 4) | (uint64_t)fid_u32(fid + 8) << 32;
+		return true;
+	case XFS_SUPER_MAGIC:
+		if (origin->type != FID_XFS_INO64_GEN || size != 12)
+			return false;
+		*ino = fid_u64(fid);
+		return true;
+	case BTRFS_SUPER_MAGIC:
+		if (origin->type != FID_BTRFS || size < 20)
+			return false;
+		*ino = fid_u64(fid);
+		return true;
+	default:
+		return false;
+	}
 }

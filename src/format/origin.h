@@ -34,6 +34,13 @@ enum origin_kind origin_decode(const void *data, size_t size, struct origin *ori
 
 bool origin_is_equal(const struct origin *a, const struct origin *b);
 
+/*
+ * The inode number inside the file id, where the layout of file system @magic (f_type) is known
+ * (ext2/3/4, tmpfs, xfs, btrfs, squashfs): what an unprivileged reader, who may not open handles,
+ * goes by. False: not known.
+ */
+bool origin_inode(const struct origin *origin, long magic, uint64_t *ino);
+
 /* Name in the index directory, lowercase hex of the encoding; returns its length, 0 on failure. */
 size_t origin_index_name(const struct origin *origin, char out[ORIGIN_INDEX_NAME_MAX + 1]);
 /* Parses an index name; false if it is none. */
