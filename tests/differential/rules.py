@@ -89,11 +89,11 @@ def refused_by_overlays(facts, op, result):
     return None
 
 
-def orphan_lost(facts, contender, want, got):
+def orphan_lost(facts, contender, model_fd, want, got):
     """Does kernel overlayfs fail to copy up a file that was removed while open?  The descriptor
     is of no use in a comparison from there on."""
-    if contender == 'kernel' and got in ('EEXIST', 'ENOENT', 'ESTALE'):
-        if isinstance(want, dict) and want.get('nlink') == 0:
+    if contender == 'kernel' and got in ('EEXIST', 'ENOENT', 'ESTALE') and want != got:
+        if model_fd is not None and os.fstat(model_fd).st_nlink == 0:
             return facts.use('kernel-unlinked-copy-up')
     return None
 

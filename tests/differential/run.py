@@ -192,7 +192,8 @@ class Run:
             for tree in self.trees:		# go on from one state
                 tree.do(['touch', 0, 0, op[3]])
                 results[tree.contender.kind]['mtime'] = 'now'
-        if any(orphan_lost(self.facts, kind, results.get('plain'), got)
+        model_fd = self.by_kind['plain'].slots.get(op[3]) if 'plain' in results else None
+        if any(orphan_lost(self.facts, kind, model_fd, results.get('plain'), got)
                for kind, got in results.items()):
             for tree in self.trees:
                 tree.close(op[3])
