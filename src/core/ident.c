@@ -6,10 +6,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "base/hash.h"
-
 #define IDENT_DEV_BITS 12
 #define IDENT_INO_BITS (64 - IDENT_DEV_BITS)
+#define IDENT_INO_MASK ((UINT64_C(1) << IDENT_INO_BITS) - 1)
 #define IDENT_DEV_MAX ((1u << IDENT_DEV_BITS) - 1)
 /* The highest place stands for "from the overflow table". */
 #define IDENT_DEV_OVERFLOW IDENT_DEV_MAX
@@ -81,7 +80,7 @@ static void ident_grow_locked(struct ident *ident)
 	for (uint64_t i = 0; i < ident->number_buckets; i++) {
 		while (ident->numbers[i]) {
 			struct ident_number *n = ident->numbers[i];
-			uint64_t to = hash_u64(n->dev, n->ino) & (buckets - 1);
+			uint64_t to = n->number & (buckets - 1);
 
 			ident->numbers[i] = n->next;
 			n->next = numbers[to];
@@ -93,31 +92,60 @@ static void ident_grow_locked(struct ident *ident)
 	ident->number_buckets = buckets;
 }
 
-static uint64_t ident_overflow_locked(struct ident *ident, dev_t dev, uint64_t ino)
+/*
+ * 52 bits from a file system's place and a 64-bit number, without a key: the same at every mount.
+ * (The finaliser of splitmix64: a bijection before the cut.)
+ */
+static uint64_t ident_scramble(uint64_t place, uint64_t ino)
+{
+	uint64_t x = ino + place * UINT64_C(0x9e3779b97f4a7c15);
+
+	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+	return (x ^ x >> 31) & IDENT_INO_MASK;
+}
+
+/* The entry of @number, or NULL: it is free. */
+static struct ident_number *ident_find_number_locked(const struct ident *ident, uint64_t number)
+{
+	struct ident_number *n = ident->numbers[number & (ident->number_buckets - 1)];
+
+	while (n && n->number != number)
+		n = n->next;
+	return n;
+}
+
+static uint64_t ident_overflow_locked(struct ident *ident, uint64_t place, dev_t dev, uint64_t ino)
 {
 	if (ident->number_count >= ident->number_buckets)
 		ident_grow_locked(ident);
 	if (!ident->number_buckets)
 		return 0;
-	struct ident_number **bucket =
-		&ident->numbers[hash_u64(dev, ino) & (ident->number_buckets - 1)];
+	uint64_t number = ident_scramble(place, ino);
+	struct ident_number *n = ident_find_number_locked(ident, number);
 
-	for (struct ident_number *n = *bucket; n; n = n->next) {
-		if (n->dev == dev && n->ino == ino)
-			return n->number;
+	/* Taken by another: the next one. Entries are never removed, so this finds them again. */
+	while (n && (n->dev != dev || n->ino != ino)) {
+		number = (number + 1) & IDENT_INO_MASK;
+		n = ident_find_number_locked(ident, number);
 	}
-	struct ident_number *n = malloc(sizeof(*n));
+	if (!n) {
+		struct ident_number **bucket =
+			&ident->numbers[number & (ident->number_buckets - 1)];
 
-	if (!n)
-		return 0;
-	*n = (struct ident_number){
-		.next = *bucket,
-		.dev = dev,
-		.ino = ino,
-		.number = (uint64_t)IDENT_DEV_OVERFLOW << IDENT_INO_BITS | ++ident->number_count,
-	};
-	*bucket = n;
-	return n->number;
+		n = malloc(sizeof(*n));
+		if (!n)
+			return 0;
+		*n = (struct ident_number){
+			.next = *bucket,
+			.dev = dev,
+			.ino = ino,
+			.number = number,
+		};
+		*bucket = n;
+		ident->number_count++;
+	}
+	return (uint64_t)IDENT_DEV_OVERFLOW << IDENT_INO_BITS | number;
 }
 
 uint64_t ident_ino(struct ident *ident, dev_t dev, uint64_t ino)
@@ -131,7 +159,7 @@ uint64_t ident_ino(struct ident *ident, dev_t dev, uint64_t ino)
 	if (index == 0 && fits)
 		number = ino;
 	else if (index < 0 || index >= (int)IDENT_DEV_OVERFLOW || !fits)
-		number = ident_overflow_locked(ident, dev, ino);
+		number = ident_overflow_locked(ident, index < 0 ? 0 : index, dev, ino);
 	else
 		number = (uint64_t)index << IDENT_INO_BITS | ino;
 	lock_mutex_unlock(&ident->lock);

@@ -4,8 +4,9 @@
  *
  * Objects of the first file system (the upper's) keep their number.  The
  * others' get their file system's place in the table in the top bits, as xino
- * does in the kernel.  A number that does not leave those bits free gets one
- * from a table that lives as long as the mount.
+ * does in the kernel.  A number that does not leave those bits free is hashed
+ * into the rest, always in the same way, so the next mount of the same layers
+ * gives it again; a table sees to it that no two of them meet.
  */
 #ifndef VENEER_CORE_IDENT_H
 #define VENEER_CORE_IDENT_H
