@@ -25,6 +25,7 @@
 #include "core/origin.h"
 #include "core/place.h"
 #include "core/upper.h"
+#include "core/verity.h"
 #include "sys/file.h"
 
 /* One copy in the making. */
@@ -34,6 +35,8 @@ struct copyup {
 	struct node *node;
 	uint64_t limit; /* of the data that is copied */
 	bool meta_only; /* the data stays in the lower */
+	struct metacopy metacopy; /* then: the attribute of the copy */
+	struct metacopy *digest; /* what the node will remember of it; owned */
 	struct statx st; /* of the source */
 	int source; /* O_PATH; owned */
 	const struct layer *layer; /* the source's; NULL: the upper itself (data of a metacopy) */
@@ -171,6 +174,15 @@ static int copyup_make(struct copyup *c)
 	return c->fd < 0 ? c->fd : 0;
 }
 
+/* Its data is elsewhere, and has this digest, if any. */
+static int copyup_set_metacopy(struct copyup *c)
+{
+	uint8_t value[METACOPY_SIZE_MAX];
+	size_t size = metacopy_encode(&c->metacopy, value);
+
+	return upper_setxattr(c->fd, core_key(c->core, XATTR_METACOPY), value, size, 0);
+}
+
 /* Everything but the data. */
 static int copyup_attributes(struct copyup *c)
 {
@@ -192,7 +204,7 @@ static int copyup_attributes(struct copyup *c)
 	if (S_ISDIR(c->st.stx_mode) || c->st.stx_nlink == 1 || node_has(c->node, NODE_INDEXED))
 		r = origin_set(c->core, c->layer, c->source, c->fd);
 	if (r == 0 && c->meta_only)
-		r = upper_setxattr(c->fd, core_key(c->core, XATTR_METACOPY), "", 0, 0);
+		r = copyup_set_metacopy(c);
 	return r < 0 ? r : clone_times(&clone);
 }
 
@@ -305,6 +317,10 @@ static int copyup_settle(struct copyup *c, struct node *parent, const char *name
 		node->dir->upper = upper;
 	if (data)
 		datafd_replace_locked(core, node, data, &old);
+	if (c->meta_only) {
+		free(node->file->digest);
+		node->file->digest = ptr_take(c->digest);
+	}
 	if (!c->meta_only)
 		node_clear(node, NODE_METACOPY);
 	node_set(node, c->meta_only ? NODE_UPPER | NODE_METACOPY : NODE_UPPER);
@@ -445,18 +461,46 @@ static int copyup_fill(struct copyup *c)
 
 /* ---- one node ---- */
 
+/*
+ * With verity=: data that is not what it must be is not copied, nor given new attributes; and a
+ * file without data has the digest of the data, where one is required of it.
+ */
+static int copyup_take_digest(struct copyup *c)
+{
+	struct core *core = c->core;
+	struct datafd *data;
+
+	if (core->verity == CORE_VERITY_OFF || (!c->meta_only && !verity_must_check(core, c->node)))
+		return 0;
+	int fd = datafd_acquire(core, c->node, false, &data);
+
+	if (fd < 0)
+		return fd;
+	int r = c->meta_only ? verity_measure(core, fd, &c->metacopy) : 0;
+
+	datafd_release(core, data);
+	if (r == -ENODATA) {
+		c->meta_only = false;
+		r = 0;
+	}
+	return r < 0 ? r : verity_copy_digest(core, &c->metacopy, &c->digest);
+}
+
 static int copyup_perform(struct copyup *c)
 {
 	int r = copyup_open_source(c);
 
 	if (r < 0)
 		return r;
+	if (c->meta_only && (c->st.stx_size == 0 || !node_get_file(c->core, c->node)))
+		c->meta_only = false; /* nothing to save */
+	r = copyup_take_digest(c);
+	if (r < 0)
+		return r;
 	if (node_has(c->node, NODE_UPPER))
 		return copyup_fill(c);
 	if (!c->layer)
 		return -ESTALE;
-	if (c->meta_only && (c->st.stx_size == 0 || !node_get_file(c->core, c->node)))
-		c->meta_only = false; /* nothing to save */
 	r = copyup_make(c);
 	if (r == 0)
 		r = copyup_attributes(c);
@@ -479,6 +523,7 @@ static int copyup_run(struct core *core, const struct core_call *call, struct no
 	};
 	int r = copyup_perform(&c);
 
+	free(c.digest);
 	if (c.made)
 		workdir_discard(core, c.temp);
 	if (c.fd >= 0)

@@ -49,6 +49,13 @@ enum core_index {
 	CORE_INDEX_ON, /* or the mount fails */
 };
 
+/* Digests of metacopy files' data, where both have fs-verity. */
+enum core_verity {
+	CORE_VERITY_OFF,
+	CORE_VERITY_ON, /* checked where there is one, written where there can be one */
+	CORE_VERITY_REQUIRE, /* no metacopy file without */
+};
+
 enum core_xattrs {
 	CORE_XATTRS_AUTO, /* trusted.* if it can be had, else user.* */
 	CORE_XATTRS_TRUSTED,
@@ -64,6 +71,7 @@ struct core_config {
 	enum core_index index;
 	enum core_xattrs xattrs;
 	bool metacopy; /* follow metacopy files */
+	enum core_verity verity;
 	bool metacopy_write; /* a change of metadata copies metadata only; takes metacopy */
 	bool read_only; /* nothing is written to upper or work, not even at mount */
 	bool static_nlink; /* every directory reports st_nlink 1 */

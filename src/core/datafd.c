@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "core/place.h"
 #include "core/upper.h"
+#include "core/verity.h"
 #include "sys/file.h"
 
 struct datafd *datafd_new(struct core *core, int fd, bool is_upper, bool is_writable)
@@ -108,6 +109,8 @@ static int datafd_open_file(struct core *core, struct node *node, bool write, st
 	if (fd < 0) /* a device or socket in the file's place */
 		return fd == -ENXIO || fd == -ENODEV ? -ESTALE : fd;
 	r = datafd_check(node, fd, is_upper);
+	if (r == 0 && !is_upper)
+		r = verity_check(core, node, fd);
 	if (r < 0) {
 		close(fd);
 		return r;
@@ -159,7 +162,7 @@ int datafd_open(struct core *core, struct node *node, bool write)
 
 	if (!file)
 		return -ENOMEM;
-	if (!core->can_override) {
+	if (!core->can_override || verity_must_check(core, node)) {
 		/* What cannot be opened is told now, and what can is kept open. */
 		struct datafd *data;
 		int fd = datafd_acquire(core, node, write && node_data_is_upper(node), &data);

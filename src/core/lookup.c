@@ -13,6 +13,7 @@
 #include "core/index.h"
 #include "core/origin.h"
 #include "core/probe.h"
+#include "core/verity.h"
 #include "format/protattr.h"
 #include "format/whiteout.h"
 #include "sys/file.h"
@@ -99,13 +100,14 @@ static int node_fill_file(struct core *core, struct node *node, struct found *fo
 		return -ENOMEM;
 	node_set(node, NODE_METACOPY);
 	file->redirect = ptr_take(found->redirect);
-	if (data->dir) { /* else it is missing: told at the first read */
+	r = verity_copy_digest(core, &found->metacopy, &file->digest);
+	if (r == 0 && data->dir) { /* else it is missing: told at the first read */
 		file->data_name = name_new(data->name, strlen(data->name));
 		if (!file->data_name)
 			return -ENOMEM;
 		file->data_dir = ldir_ref(data->dir);
 	}
-	return 0;
+	return r;
 }
 
 /* The union's inode number of what was found. */
@@ -188,8 +190,7 @@ static int node_settle(struct core *core, struct node *parent, const char *name,
 		return r;
 	if (found_has_names(found)) {
 		const struct statx *st = found_top_stat(found);
-		struct node *first =
-			node_add_identity(core, node, sys_stat_dev(st), st->stx_ino);
+		struct node *first = node_add_identity(core, node, sys_stat_dev(st), st->stx_ino);
 
 		if (first != node)
 			node_unref(core, node);

@@ -60,6 +60,7 @@ static void node_file_free(struct core *core, struct node_file *file)
 	ldir_unref(&core->fds, file->data_dir);
 	name_unref(file->data_name);
 	free(file->redirect);
+	free(file->digest);
 	name_unref(file->index_name);
 	free(file);
 }

@@ -27,6 +27,7 @@
 
 struct core;
 struct listing;
+struct metacopy;
 struct node;
 
 enum node_flag {
@@ -85,6 +86,7 @@ struct node_file {
 	struct ldir *data_dir;
 	struct name *data_name;
 	char *redirect; /* of the upper file; owned, or NULL; node lock */
+	struct metacopy *digest; /* what its data must be; owned, or NULL; node lock */
 	/* While NODE_INDEXED: the entry, and how many names the union shows (index_lock). */
 	struct name *index_name; /* counted; constant */
 	int64_t nlink;

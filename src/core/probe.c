@@ -17,7 +17,6 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "format/metacopy.h"
 #include "format/redirect.h"
 #include "format/whiteout.h"
 #include "sys/file.h"
@@ -28,6 +27,7 @@ struct probe {
 	/* What is looked for in the next layer: one name, or an absolute path. */
 	char *want;
 	bool is_dir, metacopy; /* of the last object found */
+	struct metacopy value; /* if metacopy: what its attribute says */
 	bool stop, opaque; /* nothing below counts; by an opaque directory or a whiteout */
 	bool absolute; /* the last redirect was absolute */
 	bool redirected; /* a redirect was met */
@@ -165,7 +165,6 @@ static int probe_read_redirect(struct probe *p, int dirfd, const char *name, siz
 static int probe_read_metacopy(struct probe *p, int dirfd, const char *name, const struct statx *st)
 {
 	uint8_t value[METACOPY_SIZE_MAX];
-	struct metacopy metacopy;
 
 	p->metacopy = false;
 	if (!S_ISREG(st->stx_mode))
@@ -175,7 +174,7 @@ static int probe_read_metacopy(struct probe *p, int dirfd, const char *name, con
 	if (r < 0)
 		return xattr_is_absent(r) ? 0 : r == -ERANGE ? -EIO : r;
 	p->metacopy = true;
-	return metacopy_decode(value, r, &metacopy);
+	return metacopy_decode(value, r, &p->value);
 }
 
 /* ---- one component in one layer ---- */
@@ -375,6 +374,7 @@ static int probe_upper(struct core *core, struct node *parent, struct probe *p, 
 		return r;
 	found->is_dir = p->is_dir;
 	found->is_metacopy = p->metacopy;
+	found->metacopy = p->value;
 	found->upper_opaque = p->opaque;
 	if (p->redirected) {
 		found->redirect = strdup(p->want);
@@ -423,8 +423,10 @@ static int probe_lowers(struct core *core, struct node *parent, struct probe *p,
 			hit_deinit(core, &hit);
 			return -EPERM;
 		}
-		if (!found->upper.dir && !found->top.dir && !found->lower_count)
+		if (!found->upper.dir && !found->top.dir && !found->lower_count) {
 			found->is_metacopy = p->metacopy;
+			found->metacopy = p->value;
+		}
 		r = found_add_lower(core, p, found, &hit);
 		if (r < 0)
 			return r;
@@ -512,7 +514,9 @@ int probe_index_metacopy(struct core *core, struct found *found)
 	if (r == 0 && probe.metacopy && !core->metacopy)
 		r = -EPERM;
 	/* Whatever the lower part is, its data is found from it. */
-	if (r == 0)
+	if (r == 0) {
 		found->is_metacopy = probe.metacopy;
+		found->metacopy = probe.value;
+	}
 	return r;
 }

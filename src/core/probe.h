@@ -10,6 +10,7 @@
 #include <limits.h>
 
 #include "core/internal.h"
+#include "format/metacopy.h"
 
 /* One real object: @name in @dir. */
 struct hit {
@@ -24,6 +25,7 @@ struct found {
 	struct hit top; /* topmost lower part of a file */
 	struct hit data; /* its data, if that lies elsewhere */
 	bool is_dir, is_metacopy, upper_opaque;
+	struct metacopy metacopy; /* of the topmost object, if is_metacopy */
 	bool top_is_metacopy; /* so its data lies elsewhere, or is missing */
 	char *redirect; /* of the upper object */
 	struct name *index_name; /* it is, or would be, this entry of the index; owned, or NULL */

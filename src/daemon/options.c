@@ -201,6 +201,7 @@ struct core_config options_core_config(const struct options *options)
 		.fsync = (enum core_fsync)options->fsync,
 		.xattrs = options->userxattr ? CORE_XATTRS_USER : CORE_XATTRS_AUTO,
 		.metacopy = options->metacopy != false,
+		.verity = (enum core_verity)options->verity,
 		.metacopy_write = options_metacopy_write(options),
 		.read_only = options->mount_flags & MS_RDONLY,
 		.index = options_index(options),

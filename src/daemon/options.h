@@ -32,6 +32,7 @@ struct options {
 	int metacopy; /* bool, or OPTIONS_UNSET */
 	int index; /* enum core_index, or OPTIONS_UNSET */
 	int compat; /* enum options_compat */
+	int verity; /* enum core_verity */
 	bool userxattr;
 	bool static_nlink;
 

@@ -51,9 +51,9 @@ static const struct option_choice off_choices[] = {
 };
 
 static const struct option_choice verity_choices[] = {
-	{ "off", 0, NULL },
-	{ "on", 0, NOT_YET },
-	{ "require", 0, NOT_YET },
+	{ "off", CORE_VERITY_OFF, NULL },
+	{ "on", CORE_VERITY_ON, NULL },
+	{ "require", CORE_VERITY_REQUIRE, NULL },
 	{ 0 },
 };
 
@@ -164,7 +164,8 @@ const struct option_spec option_specs[] = {
 	CHOICE("compat", compat, compat_choices,
 	       "write only what a kernel mount takes by default"),
 	GIVEN("nfs_export", off_choices, "not effective yet"),
-	GIVEN("verity", verity_choices, "not effective yet"),
+	CHOICE("verity", verity, verity_choices,
+	       "check data of metacopy files against its fs-verity digest"),
 	GIVEN("uuid", uuid_choices, "without effect"),
 	FLAG("static_nlink", static_nlink, "every directory has a link count of 1"),
 
