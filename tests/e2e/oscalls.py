@@ -282,3 +282,7 @@ def utimensat(path, access, modify, flags=0):
     """Each time in nanoseconds (of the first second), or UTIME_NOW, UTIME_OMIT."""
     _check(_libc.utimensat(AT_FDCWD, os.fsencode(path), struct.pack("qqqq", 0, access, 0, modify),
                            flags), path)
+
+
+def access(path, mode):
+    _check(_libc.access(os.fsencode(path), mode), path)

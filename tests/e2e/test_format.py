@@ -149,6 +149,71 @@ def test_userxattr_uses_the_other_names(union):
     assert not any(name.startswith("trusted.") for name in names)
 
 
+# The index
+
+INDEX = ["index=on"]
+
+
+def index_of(u):
+    """The one entry of the index: its name and path."""
+    directory = os.path.join(u.work, "index")
+    (name,) = [each for each in os.listdir(directory) if not each.startswith("#")]
+    return name, os.path.join(directory, name)
+
+
+def test_index_entry(union):
+    u = union({"a": "x", "b": Hard("a")}, opts=INDEX)
+    u.append("a", "y")
+    name, path = index_of(u)
+    assert name == origin_of(u.low("a"), u.low()).hex()
+    assert overlay_xattrs(path)["origin"] == origin_of(u.low("a"), u.low())
+    assert overlay_xattrs(path)["nlink"] == b"U+0"
+
+
+def test_index_entry_is_linked_to_the_name_that_changed(union):
+    """The upper alone, without the index, holds every change that was made."""
+    u = union({"a": "x", "b": Hard("a")}, opts=INDEX)
+    u.append("a", "y")
+    _name, path = index_of(u)
+    assert os.path.samefile(u.up("a"), path)
+    assert trees.read(u.up("a")) == b"xy"
+    assert not os.path.lexists(u.up("b"))
+
+
+@pytest.mark.parametrize("change", [
+    lambda p: os.chmod(p, 0o600), lambda p: os.truncate(p, 0), lambda p: os.setxattr(p, "user.x", b"y"),
+    lambda p: os.utime(p, ns=(1, 2))], ids=["chmod", "truncate", "setxattr", "utime"])
+def test_index_entry_is_linked_by_each_change(union, change):
+    u = union({"a": "x", "b": Hard("a")}, opts=INDEX)
+    change(u / "a")
+    _name, path = index_of(u)
+    assert os.path.samefile(u.up("a"), path)
+
+
+def test_index_link_counts(union):
+    """How many more names the union has than the upper: one less after the lower's other one is gone."""
+    u = union({"a": "x", "b": Hard("a"), "c": Hard("a")}, opts=INDEX)
+    u.append("a", "y")
+    name, path = index_of(u)
+    assert overlay_xattrs(path)["nlink"] == b"U+1"
+    os.unlink(u / "b")
+    assert overlay_xattrs(path)["nlink"] == b"U+0"
+    os.link(u / "a", u / "d")
+    assert overlay_xattrs(path)["nlink"] == b"U+0"
+    os.unlink(u / "c")
+    assert overlay_xattrs(path)["nlink"] == b"U-1"
+    assert os.stat(u / "d").st_nlink == 2
+
+
+def test_index_is_bound_to_its_layers(union):
+    u = union({"a": "x", "b": Hard("a")}, opts=INDEX)
+    held = overlay_xattrs(os.path.join(u.work, "index"))["upper"]
+    want = bytearray(origin_of(u.upper, u.upper))
+    want[3] |= 4  # the flag of a handle of the upper layer
+    assert held == bytes(want)
+    assert overlay_xattrs(u.upper)["origin"] == origin_of(u.low(), u.low())
+
+
 def test_upper_holds_only_what_changed(union):
     u = union({"a": {"f": "1", "g": "2"}, "b": {"h": "3"}})
     u.append("a/f", "x")
@@ -229,8 +294,10 @@ def swap(u):
     u.remount(contender=other)
 
 
-OPTIONS = pytest.mark.parametrize("opts", [[], ["redirect_dir=on"], ["userxattr"], ["metacopy=on"]],
-                                  ids=["plain", "redirect", "userxattr", "metacopy"])
+ALL = ["redirect_dir=on", "metacopy=on", "index=on"]
+OPTIONS = pytest.mark.parametrize("opts", [[], ["redirect_dir=on"], ["userxattr"], ["metacopy=on"],
+                                           ["index=on"], ALL],
+                                  ids=["plain", "redirect", "userxattr", "metacopy", "index", "all"])
 
 
 @OPTIONS
