@@ -274,9 +274,8 @@ static int index_clean_entry(const struct sys_dirent *entry, void *context)
 	    sys_stat(dirfd, entry->name, &st) < 0 || S_ISDIR(st.stx_mode) || st.stx_nlink != 1 ||
 	    whiteout_is_device(st.stx_mode, sys_stat_rdev(&st)))
 		return 0;
-	int64_t nlink = index_read_nlink(core, dirfd, entry->name, &st, 0);
-
-	if (nlink <= 0 && nlink != -ENODATA)
+	/* A count that cannot be read says nothing, and the entry may be all there is of the file. */
+	if (index_read_nlink(core, dirfd, entry->name, &st, 0) == 0)
 		upper_unlink(dirfd, entry->name);
 	return 0;
 }

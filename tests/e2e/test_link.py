@@ -234,3 +234,18 @@ def test_index_open_descriptor_of_the_other_name(indexed):
     assert os.pread(fd, 9, 0) == b"xy"
     assert os.fstat(fd).st_size == 2
     os.close(fd)
+
+
+@pytest.mark.veneer_only("the kernel takes such an entry for one that no name leads to")
+def test_index_entry_with_a_count_that_cannot_be_read_stays(indexed):
+    """It may be all there is of the file: the names of it are still only in the lower."""
+    u = indexed({"a": "old", "b": Hard("a")})
+    u.write("a", "new")
+    os.unlink(u / "a")
+    u.umount()
+    index = os.path.join(u.work, "index")
+    entry, = [os.path.join(index, name) for name in os.listdir(index) if not name.startswith("#")]
+    assert os.stat(entry).st_nlink == 1
+    os.setxattr(entry, "trusted.overlay.nlink", b"nonsense" * 10)
+    u.mount()
+    assert u.read("b") == b"new"
