@@ -39,6 +39,7 @@ void listing_part_init(struct listing_part *part, struct core *core, const struc
 		.fd = fd,
 		.is_lower = !layer->is_upper,
 		.has_subvolumes = layer->magic == BTRFS_SUPER_MAGIC,
+		.has_devices = layer->magic == OVERLAYFS_SUPER_MAGIC,
 	};
 	if (!part->is_lower || !atomic_load(&layer->xwhiteouts))
 		return;
@@ -65,7 +66,8 @@ static enum listing_kind listing_kind_by_name(const char *name)
 /* True if the entry alone does not tell what it is. */
 static bool listing_needs_stat(const struct listing_part *part, unsigned char type)
 {
-	return type == DT_CHR || type == DT_UNKNOWN || (type == DT_REG && part->has_xwhiteouts) ||
+	return type == DT_CHR || type == DT_UNKNOWN || part->has_devices ||
+	       (type == DT_REG && part->has_xwhiteouts) ||
 	       (type == DT_DIR && part->has_subvolumes);
 }
 

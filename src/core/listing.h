@@ -56,6 +56,7 @@ struct listing_part {
 	bool is_lower;
 	bool has_xwhiteouts; /* empty files in it may be whiteouts */
 	bool has_subvolumes; /* a directory's entry may carry another number than the directory */
+	bool has_devices; /* what lies in it may be on another device, with its own numbers */
 };
 
 enum listing_kind {

@@ -6,6 +6,8 @@ import stat
 import pytest
 
 import oscalls
+import trees
+from contenders import CONTENDERS, Layers, unmount
 from oscalls import DirStream
 from trees import Dir, File, Node, Symlink, dirent_faults, opaque, whiteout
 
@@ -301,3 +303,20 @@ def test_change_in_a_big_merged_directory(union, ten_layers):
     listed = os.listdir(u / "d")
     assert len(listed) == 99_991
     assert not any(f"n{i}" in set(listed) for i in range(0, 100_000, 10_000))
+
+
+@pytest.mark.veneer_only("with layers on several devices the numbers of the kernel do not agree")
+def test_inode_numbers_agree_over_an_overlay(union_factory, scratch, base):
+    """An overlay as a lower: what lies in one of its directories lies on several devices."""
+    names = {f"{'n' * 100}{i}": "" for i in range(600)}
+    below = scratch.make("tmpfs")
+    trees.build(f"{below}/bottom", {"d": {f"b{name}": "" for name in names}})
+    trees.build(f"{base}/parts", {"top": {"d": names}, "upper": {}, "work": {}})
+    nested = os.path.join(base, "nested")
+    os.mkdir(nested)
+    CONTENDERS["kernel"].mount(Layers([f"{base}/parts/top", f"{below}/bottom"], f"{base}/parts/upper",
+                                      f"{base}/parts/work"), nested)
+    u = union_factory(nested, {}, guard=False).mount()
+    assert trees.dirent_faults(u.mnt) == []
+    u.umount()
+    unmount(nested)
