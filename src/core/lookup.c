@@ -347,13 +347,17 @@ int lookup_lower_has(struct core *core, struct node *parent, const char *name)
 
 		if (fd < 0)
 			return fd;
-		if (sys_stat(fd, name, &st) == 0)
+		int r = sys_stat(fd, name, &st);
+
+		if (r == 0)
 			result = probe_is_whiteout(core, fd, name, &st) ? hidden : 1;
+		else if (r != -ENOENT && r != -ENAMETOOLONG)
+			result = r;
 		else if (!in->layer->is_last && probe_lower_hides(fd, name) > 0)
 			result = hidden;
 		ldir_unpin(in);
 	}
-	return result == 1;
+	return result < 0 ? result : result == 1;
 }
 
 int lookup_upper_name(struct core *core, struct node *parent, const char *name,
