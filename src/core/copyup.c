@@ -257,8 +257,10 @@ static int copyup_keep_data(struct node *node, const char *name)
 {
 	struct node_file *file = node->file;
 
+	if (node_has(node, NODE_METACOPY))
+		return 0; /* it was one in the lower already, maybe without any data */
 	if (file->data_dir)
-		return 0; /* it was a metacopy file in the lower already */
+		return 0; /* a copy that could not be published */
 	file->data_name = node->lower_name ? name_ref(node->lower_name) :
 					     name_new(name, strlen(name));
 	if (!file->data_name)

@@ -7,9 +7,11 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "core/attr.h"
 #include "core/copyup.h"
 #include "core/datafd.h"
+#include "core/place.h"
 #include "core/upper.h"
 #include "sys/file.h"
 
@@ -194,23 +196,47 @@ ssize_t core_copy_range(struct core *core, const struct core_call *call, uint64_
 	return r;
 }
 
+/* The upper file that holds the metadata of one whose data is still in a lower. */
+static int file_sync_metadata(struct core *core, struct node *node)
+{
+	struct place place;
+	int r = place_hold(core, node, PLACE_META, &place);
+
+	if (r < 0)
+		return r;
+	_cleanup_close_ int fd = place_open(core, &place, O_RDONLY | O_NONBLOCK);
+
+	place_release(core, &place);
+	return fd < 0 ? fd : upper_fsync(fd, false);
+}
+
+static int file_sync(struct core *core, struct node *node, bool data_only)
+{
+	struct datafd *data;
+
+	if (!node_has(node, NODE_UPPER))
+		return 0;
+	if (node_has(node, NODE_METACOPY))
+		return data_only ? 0 : file_sync_metadata(core, node);
+	int fd = datafd_acquire(core, node, false, &data);
+
+	if (fd < 0)
+		return fd;
+	int r = upper_fsync(fd, data_only);
+
+	datafd_release(core, data);
+	return r;
+}
+
 int core_fsync(struct core *core, uint64_t id, bool data_only)
 {
 	struct node *node;
-	struct datafd *data;
 	int r = node_find_file(core, id, &node);
 
 	if (r < 0)
 		return r;
-	if (core->fsync != CORE_FSYNC_VOLATILE && node_has(node, NODE_UPPER)) {
-		int fd = datafd_acquire(core, node, false, &data);
-
-		r = fd;
-		if (fd >= 0) {
-			r = upper_fsync(fd, data_only);
-			datafd_release(core, data);
-		}
-	}
+	if (core->fsync != CORE_FSYNC_VOLATILE)
+		r = file_sync(core, node, data_only);
 	node_unref(core, node);
 	return r;
 }

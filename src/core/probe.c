@@ -480,7 +480,7 @@ static int probe_all(struct core *core, struct node *parent, struct probe *p, st
 		r = probe_lowers(core, parent, p, found);
 	if (r < 0)
 		return r;
-	if (p->metacopy && core->data_count && p->absolute)
+	if (p->metacopy && core->data_count && p->absolute && found->top.dir)
 		return probe_data_layers(core, p, found);
 	if (p->metacopy || (found->upper.dir && found->is_metacopy && !found->top.dir)) {
 		log_warning_limited("%s: metacopy without data", p->want);

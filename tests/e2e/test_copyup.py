@@ -1,9 +1,13 @@
 """What a first change copies into the upper layer, and that it is a faithful copy."""
 
+import errno
 import mmap
 import os
+import shutil
+import signal
 import socket
 import stat
+import subprocess
 import time
 
 import pytest
@@ -530,3 +534,46 @@ def test_metacopy_keeps_capabilities_when_data_follows(union, as_user):
     os.setxattr(u / "f", "security.capability", cap)
     os.close(os.open(u / "f", os.O_RDWR))
     assert os.getxattr(u / "f", "security.capability") == cap
+
+
+def test_metacopy_without_data_never_reads_as_zeros(union_factory):
+    """A change of metadata must not make a file of zeros out of one whose data is missing."""
+    marks = {"trusted.overlay.metacopy": b"", "trusted.overlay.redirect": b"/missing"}
+    u = union_factory({"f": File(data=b"\0" * 100, xattrs=marks)}, data=[{"g": "data"}],
+                      opts=["metacopy=on", "redirect_dir=on"]).mount()
+    for change in (lambda: None, lambda: os.chmod(u / "f", 0o600), lambda: u.append("f", "x")):
+        try:
+            change()
+        except OSError as error:
+            assert error.errno in (errno.ENOENT, errno.EIO)
+        with pytest.raises(OSError) as caught:
+            u.read("f")
+        assert caught.value.errno in (errno.ENOENT, errno.EIO)
+
+
+def test_metacopy_in_the_upper_alone_is_an_error(union_factory):
+    """Data-only layers are asked for the data of files that a lower names, no others."""
+    marks = {"trusted.overlay.metacopy": b"", "trusted.overlay.redirect": b"/data"}
+    u = union_factory({}, upper={"f": File(data=b"\0" * 4, xattrs=marks)}, data=[{"data": "data"}],
+                      opts=["metacopy=on", "redirect_dir=on"]).mount()
+    with pytest.raises(OSError) as caught:
+        os.stat(u / "f")
+    assert caught.value.errno == errno.EIO
+
+
+@pytest.mark.veneer_only("the kernel's calls cannot be watched")
+def test_fsync_of_a_metacopy_syncs_its_metadata(union, tmp_path):
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    u = union({"f": "x" * MIB}, opts=["metacopy=on"])
+    os.chmod(u / "f", 0o600)
+    pid, = u.mounted.daemons()
+    log = tmp_path / "log"
+    with subprocess.Popen(["strace", "-f", "-y", "-e", "trace=fsync", "-o", log, "-p", str(pid)],
+                          stderr=subprocess.PIPE) as tracer:
+        tracer.stderr.readline()  # attached
+        fd = os.open(u / "f", os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+        tracer.send_signal(signal.SIGINT)
+    assert u.up("f") in log.read_text()
