@@ -602,8 +602,9 @@ static int copyup_ensure(struct core *core, const struct core_call *call, struct
 		return 0;
 	if (core->read_only)
 		return -EROFS;
-	/* An indexed file goes to the index, not to a directory of the union. */
-	while (r == 0 && !node_has(node, NODE_UPPER) && !node_has(node, NODE_INDEXED)) {
+	bool link_up = node_has(node, NODE_INDEXED) && !node_has(node, NODE_UPPER);
+
+	while (r == 0 && !node_has(node, NODE_UPPER)) {
 		struct node *parent = copyup_next_parent(core, node);
 
 		if (!parent)
@@ -611,7 +612,9 @@ static int copyup_ensure(struct core *core, const struct core_call *call, struct
 		r = copyup_one(core, call, parent, COPYUP_META, UINT64_MAX);
 		node_unref(core, parent);
 	}
-	return r < 0 ? r : copyup_one(core, call, node, what, limit);
+	if (r == 0)
+		r = copyup_one(core, call, node, what, limit);
+	return r == 0 && link_up ? index_link_up(core, node) : r;
 }
 
 int copyup_node(struct core *core, const struct core_call *call, struct node *node,

@@ -218,6 +218,46 @@ int index_alias(struct core *core, struct node *node, const struct target *targe
 	return r;
 }
 
+/* The directory of the node's first name, with its lock held for writing; NULL: it has none. */
+static struct link *index_lock_name(struct core *core, struct node *node, struct target *target)
+{
+	for (;;) {
+		target->dir = node_get_parent(core, node);
+		if (!target->dir)
+			return NULL;
+		lock_rw_write(&target->dir->dir->lock);
+		node_lock(core, node);
+		struct link *link = node->links;
+		bool same = link && link->parent == target->dir;
+
+		node_unlock(core, node);
+		if (same)
+			return link;
+		lock_rw_write_unlock(&target->dir->dir->lock);
+		node_unref(core, target->dir);
+	}
+}
+
+int index_link_up(struct core *core, struct node *node)
+{
+	struct target target = { 0 };
+	struct link *link = index_lock_name(core, node, &target);
+
+	if (!link)
+		return 0;
+	struct ldir *upper = target.dir->dir->upper;
+
+	target.name = link->name;
+	target.fd = upper ? ldir_pin(&core->fds, upper) : -ESTALE;
+	int r = target.fd < 0 ? target.fd : index_alias(core, node, &target);
+
+	if (target.fd >= 0)
+		ldir_unpin(upper);
+	lock_rw_write_unlock(&target.dir->dir->lock);
+	node_unref(core, target.dir);
+	return r;
+}
+
 int index_begin(struct core *core, struct node *node)
 {
 	if (!node_has(node, NODE_INDEXED))

@@ -36,6 +36,11 @@ int index_prepare(struct core *core, struct node *node, int fd);
 /* The copy, prepared as @temp, becomes the node's entry. */
 int index_publish(struct core *core, struct node *node, const char *temp);
 /*
+ * Gives the node, just copied up, one of its names in the upper (whose parents are in the upper),
+ * so that a reader without the index finds the change as well.
+ */
+int index_link_up(struct core *core, struct node *node);
+/*
  * Makes sure that the upper has @target->name, which leads to @node, so that it can be removed
  * or renamed there. The node is in the upper, the directory's lock is held for writing.
  */
