@@ -43,13 +43,23 @@ struct copyup {
 	char temp[WORKDIR_TEMP_MAX];
 	int fd; /* the copy: a regular file open for writing, else O_PATH; owned */
 	bool made; /* temp exists */
+	struct progress_item progress;
 };
 
+static bool copyup_call_is_interrupted(const struct core_call *call)
+{
+	return call && call->is_interrupted && call->is_interrupted(call->context);
+}
+
+/* The two of struct sys_copy. */
 static bool copyup_is_interrupted(void *context)
 {
-	const struct core_call *call = context;
+	return copyup_call_is_interrupted(((struct copyup *)context)->call);
+}
 
-	return call && call->is_interrupted && call->is_interrupted(call->context);
+static void copyup_progress(void *context, uint64_t done)
+{
+	progress_set_done(&((struct copyup *)context)->progress, done);
 }
 
 static bool node_satisfies(const struct node *node, enum copyup_what what)
@@ -124,11 +134,16 @@ static int copyup_data(struct copyup *c, int fd)
 		.to = fd,
 		.size = size,
 		.is_interrupted = copyup_is_interrupted,
-		.context = (void *)c->call,
+		.progress = copyup_progress,
+		.context = c,
 	};
+
+	progress_set_size(&c->progress, size);
 	int r = upper_copy_data(&copy);
 
 	datafd_release(c->core, data);
+	if (r == 0)
+		progress_set_finishing(&c->progress);
 	return r;
 }
 
@@ -523,8 +538,11 @@ static int copyup_run(struct core *core, const struct core_call *call, struct no
 		.source = -1,
 		.fd = -1,
 	};
+
+	progress_begin(&core->progress, &c.progress, node);
 	int r = copyup_perform(&c);
 
+	progress_end(&c.progress, r);
 	free(c.digest);
 	if (c.made)
 		workdir_discard(core, c.temp);
@@ -543,7 +561,7 @@ static int copyup_begin(struct core *core, const struct core_call *call, struct 
 
 	node_lock(core, node);
 	while (r == 0 && !node_satisfies(node, what) && node_has(node, NODE_COPYING)) {
-		if (copyup_is_interrupted((void *)call))
+		if (copyup_call_is_interrupted(call))
 			r = -EINTR;
 		else
 			node_wait(core, node, 50);
@@ -602,9 +620,8 @@ static int copyup_ensure(struct core *core, const struct core_call *call, struct
 		return 0;
 	if (core->read_only)
 		return -EROFS;
-	bool link_up = node_has(node, NODE_INDEXED) && !node_has(node, NODE_UPPER);
-
-	while (r == 0 && !node_has(node, NODE_UPPER)) {
+	/* An indexed file goes to the index, not to a directory of the union. */
+	while (r == 0 && !node_has(node, NODE_UPPER) && !node_has(node, NODE_INDEXED)) {
 		struct node *parent = copyup_next_parent(core, node);
 
 		if (!parent)
@@ -612,9 +629,7 @@ static int copyup_ensure(struct core *core, const struct core_call *call, struct
 		r = copyup_one(core, call, parent, COPYUP_META, UINT64_MAX);
 		node_unref(core, parent);
 	}
-	if (r == 0)
-		r = copyup_one(core, call, node, what, limit);
-	return r == 0 && link_up ? index_link_up(core, node) : r;
+	return r < 0 ? r : copyup_one(core, call, node, what, limit);
 }
 
 int copyup_node(struct core *core, const struct core_call *call, struct node *node,

@@ -255,4 +255,62 @@ int core_removexattr(struct core *core, const struct core_call *call, uint64_t n
 /* Of the upper (of the top lower if there is none); f_namemax is the largest of all layers. */
 int core_statfs(struct core *core, struct statvfs *st);
 
+/* ---- what a union is made of and holds: for reports, from any thread, at any time ---- */
+
+enum core_layer_kind {
+	CORE_LAYER_UPPER,
+	CORE_LAYER_LOWER,
+	CORE_LAYER_DATA,
+};
+
+struct core_layer {
+	enum core_layer_kind kind;
+	const char *path; /* as it was given; borrowed */
+	dev_t dev;
+	long magic; /* of its file system: f_type of statfs(2) */
+};
+
+unsigned int core_layer_count(const struct core *core);
+/* @index: 0 is the topmost. */
+void core_get_layer(const struct core *core, unsigned int index, struct core_layer *info);
+
+/* What is in force, which the layers had a say in. */
+struct core_settings {
+	enum core_redirect redirect;
+	enum core_fsync fsync;
+	enum core_verity verity;
+	bool has_index;
+	bool metacopy, metacopy_write; /* followed; written as well */
+	bool uses_user_xattrs;
+	bool read_only, static_nlink, noatime, layers_change;
+};
+
+void core_get_settings(const struct core *core, struct core_settings *settings);
+
+struct core_counts {
+	uint64_t nodes; /* objects the kernel knows */
+	uint64_t open_dirs;
+	unsigned int fds, fds_max; /* cached descriptors, and their budget */
+	unsigned int orphan_fds, orphan_fds_max; /* of removed files that are still in use */
+	uint64_t copyups, copyup_bytes; /* since the mount, and the data that they brought */
+};
+
+void core_get_counts(struct core *core, struct core_counts *counts);
+
+enum core_copyup_phase {
+	CORE_COPYUP_COPYING,
+	CORE_COPYUP_FINISHING, /* the data is copied: to the disk with it, and to its name */
+};
+
+struct core_copyup {
+	const char *path; /* in the union, from its root; NULL: it has no name any more */
+	enum core_copyup_phase phase;
+	uint64_t done, size; /* bytes of data */
+	uint64_t elapsed_ms;
+};
+
+/* Calls @visit for every copy-up under way. No lock is held meanwhile. 0 or -ENOMEM. */
+int core_copyups(struct core *core, void (*visit)(void *context, const struct core_copyup *copyup),
+		 void *context);
+
 #endif

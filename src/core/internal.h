@@ -8,6 +8,7 @@
 #include "core/ident.h"
 #include "core/layer.h"
 #include "core/node.h"
+#include "core/progress.h"
 #include "core/workdir.h"
 #include "format/xattr_name.h"
 
@@ -44,6 +45,7 @@ struct core {
 	struct ident ident;
 	struct node_table nodes;
 	struct workdir work;
+	struct progress progress;
 	struct idtable *handles; /* open directories */
 	_Atomic unsigned int orphans; /* that keep a descriptor */
 	struct lock_mutex index_lock; /* LOCK_RANK_INDEX: link counts of indexed nodes */

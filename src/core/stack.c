@@ -69,6 +69,7 @@ static struct core *core_alloc(const struct core_config *config)
 	fdcache_init(&core->fds, budget);
 	core->orphan_max = budget / 4;
 	ident_init(&core->ident);
+	progress_init(&core->progress);
 	lock_mutex_init(&core->index_lock, LOCK_RANK_INDEX);
 	lock_mutex_init(&core->rename_lock, LOCK_RANK_RENAME);
 	core->work.fd = core->work.base_fd = core->work.upper_fd = -1;
@@ -208,6 +209,7 @@ struct core *core_free(struct core *core)
 	idtable_free(core->handles);
 	fdcache_deinit(&core->fds);
 	ident_deinit(&core->ident);
+	progress_deinit(&core->progress);
 	lock_mutex_deinit(&core->index_lock);
 	lock_mutex_deinit(&core->rename_lock);
 	free(core);
