@@ -34,8 +34,8 @@ static int64_t index_read_nlink(struct core *core, int dirfd, const char *name,
 {
 	char value[NLINK_SIZE_MAX];
 	struct nlink nlink;
-	ssize_t size = sys_getxattr_at(dirfd, name, core_key(core, XATTR_NLINK), value,
-				       sizeof(value));
+	ssize_t size =
+		sys_getxattr_at(dirfd, name, core_key(core, XATTR_NLINK), value, sizeof(value));
 
 	if (size < 0)
 		return size;
@@ -49,8 +49,7 @@ static int64_t index_read_nlink(struct core *core, int dirfd, const char *name,
 }
 
 /* Says that the union shows @count names, relative to @real links of the upper or lower. */
-static int index_write_nlink(struct core *core, int fd, bool of_upper, int64_t count,
-			     uint32_t real)
+static int index_write_nlink(struct core *core, int fd, bool of_upper, int64_t count, uint32_t real)
 {
 	const struct nlink nlink = { .of_upper = of_upper, .delta = (int)(count - real) };
 	char value[NLINK_SIZE_MAX];
@@ -172,8 +171,8 @@ int index_prepare(struct core *core, struct node *node, int fd)
 
 int index_publish(struct core *core, struct node *node, const char *temp)
 {
-	return upper_rename(core->work.fd, temp, core->index->slot.fd,
-			    node->file->index_name->text, RENAME_NOREPLACE);
+	return upper_rename(core->work.fd, temp, core->index->slot.fd, node->file->index_name->text,
+			    RENAME_NOREPLACE);
 }
 
 /* Links the entry to the name; the union does not change, so neither do the directory's times. */
@@ -396,8 +395,7 @@ int index_init(struct core *core, bool required, struct strbuf *why)
 		return 0;
 	index_deinit(core);
 	if (!required) {
-		log_info("no index: %s; changed files with several names come apart",
-			 strerror(-r));
+		log_info("no index: %s; changed files with several names come apart", strerror(-r));
 		return 0;
 	}
 	strbuf_append_format(why,

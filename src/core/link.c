@@ -98,8 +98,7 @@ static int link_run(struct core *core, struct node *node, int source, struct tar
 		return r;
 	}
 	node_insert_link(core, link);
-	struct node *first =
-		node_add_identity(core, node, core->layers[0].dev, node->upper_ino);
+	struct node *first = node_add_identity(core, node, core->layers[0].dev, node->upper_ino);
 
 	if (first != node)
 		node_unref(core, first);

@@ -67,8 +67,7 @@ static enum listing_kind listing_kind_by_name(const char *name)
 static bool listing_needs_stat(const struct listing_part *part, unsigned char type)
 {
 	return type == DT_CHR || type == DT_UNKNOWN || part->has_devices ||
-	       (type == DT_REG && part->has_xwhiteouts) ||
-	       (type == DT_DIR && part->has_subvolumes);
+	       (type == DT_REG && part->has_xwhiteouts) || (type == DT_DIR && part->has_subvolumes);
 }
 
 void listing_classify(const struct listing_part *part, const struct sys_dirent *entry,

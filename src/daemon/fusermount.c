@@ -20,8 +20,6 @@
 #define FUSERMOUNT "fusermount3"
 #define FUSERMOUNT_FD_VARIABLE "_FUSE_COMMFD"
 
-extern char **environ;
-
 /* Our environment and one variable more. Freed by the caller; the strings are borrowed. */
 static char **fusermount_environ(char *variable)
 {

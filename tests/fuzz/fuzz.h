@@ -13,8 +13,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* A property that must hold for every input; ends the program where it does not. */
-#define fuzz_check(condition) \
-	((condition) ? (void)0 : fuzz_fail(#condition, __FILE__, __LINE__))
+#define fuzz_check(condition) ((condition) ? (void)0 : fuzz_fail(#condition, __FILE__, __LINE__))
 _Noreturn void fuzz_fail(const char *condition, const char *file, int line);
 
 /* Memory is never what a target is about: no memory ends the program. */

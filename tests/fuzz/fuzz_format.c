@@ -218,8 +218,8 @@ static void fuzz_names(struct fuzz_input *input)
 }
 
 static void (*const fuzz_codecs[])(struct fuzz_input *input) = {
-	fuzz_redirect, fuzz_origin,   fuzz_index_name, fuzz_metacopy,   fuzz_nlink, fuzz_protattr,
-	fuzz_lowerdir, fuzz_acl,      fuzz_xattr_list, fuzz_xattr_name, fuzz_names,
+	fuzz_redirect, fuzz_origin, fuzz_index_name, fuzz_metacopy,   fuzz_nlink, fuzz_protattr,
+	fuzz_lowerdir, fuzz_acl,    fuzz_xattr_list, fuzz_xattr_name, fuzz_names,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

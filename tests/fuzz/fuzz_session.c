@@ -104,8 +104,8 @@ static unsigned int fuzz_take_replies(struct fuzz_run *run, uint32_t opcode, uin
 	return count;
 }
 
-static void fuzz_send(struct fuzz_run *run, const struct fuse_in_header *header, const void *payload,
-		      size_t size)
+static void fuzz_send(struct fuzz_run *run, const struct fuse_in_header *header,
+		      const void *payload, size_t size)
 {
 	char *message = fuzz_alloc(sizeof(*header) + size);
 

@@ -19,15 +19,14 @@ static const char *const hostile_layers[] = {
 	HOSTILE_WORK,
 };
 
-static const char *const hostile_folders[] = { "", "a/", "b/", "a/b/", "a/b/c/", "work/", "index/",
-					       "work/incompat/" };
+static const char *const hostile_folders[] = { "",	 "a/",	  "b/",	    "a/b/",
+					       "a/b/c/", "work/", "index/", "work/incompat/" };
 
 #define HOSTILE_LONG "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
 
 static const char *const hostile_names[] = {
-	"a",	      "b",  "c",  "d",	       HOSTILE_LONG, ".wh.a", ".wh..wh..opq",
-	".wh..wh.x",  "#0", "#1", "incompat", "work",	     "index", "volatile",
-	"\xff\n\\ \x7f", "",
+	"a",  "b",  "c",	"d",	HOSTILE_LONG, ".wh.a",	  ".wh..wh..opq",  ".wh..wh.x",
+	"#0", "#1", "incompat", "work", "index",      "volatile", "\xff\n\\ \x7f", "",
 };
 
 static const char *const hostile_targets[] = { "a", "../..", "/", "a/b", HOSTILE_LONG };
