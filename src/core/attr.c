@@ -116,30 +116,42 @@ int attr_present(struct core *core, struct node *node, struct statx *st)
 	return 0;
 }
 
-/* Real attributes of the topmost object. */
-static int attr_read(struct core *core, struct node *node, struct statx *st)
+static int attr_read_dir(struct core *core, struct node *node, struct statx *st)
+{
+	node_lock(core, node);
+	struct ldir *ldir = ldir_ref(node->dir->upper ? node->dir->upper : node->dir->lowers[0]);
+
+	node_unlock(core, node);
+	int r = ldir_stat(&core->fds, ldir, st);
+
+	ldir_unref(&core->fds, ldir);
+	return r == -ENOENT ? -ESTALE : r;
+}
+
+static int attr_read_place(struct core *core, struct node *node, struct statx *st)
 {
 	struct place place;
-	int r;
+	int r = place_hold(core, node, PLACE_META, &place);
 
-	if (node_is_dir(node)) {
-		node_lock(core, node);
-		struct ldir *ldir =
-			ldir_ref(node->dir->upper ? node->dir->upper : node->dir->lowers[0]);
-
-		node_unlock(core, node);
-		r = ldir_stat(&core->fds, ldir, st);
-		ldir_unref(&core->fds, ldir);
-		return r == -ENOENT ? -ESTALE : r;
-	}
-	r = place_hold(core, node, PLACE_META, &place);
 	if (r < 0)
 		return r;
 	r = place_stat(&place, st);
+	if (r == 0 && !place_is_node(core, &place, node, st))
+		r = -ESTALE;
 	place_release(core, &place);
-	if (r == 0 && (st->stx_mode & S_IFMT) != node->type)
-		return -ESTALE; /* changed underneath */
 	return r;
+}
+
+/* Real attributes of the topmost object. */
+static int attr_read(struct core *core, struct node *node, struct statx *st)
+{
+	int r = node_is_dir(node) ? attr_read_dir(core, node, st) : attr_read_place(core, node, st);
+
+	if (r != -ESTALE)
+		return r;
+	/* Changed underneath. Whoever has the file open goes on with it. */
+	node_set(node, NODE_UNSURE);
+	return S_ISREG(node->type) ? datafd_stat(core, node, st) : r;
 }
 
 int attr_get(struct core *core, struct node *node, struct statx *st)

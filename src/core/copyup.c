@@ -109,12 +109,15 @@ static int copyup_open_source(struct copyup *c)
 	c->layer = place.ldir && !place.is_upper ? place.ldir->layer : NULL;
 	if (c->layer)
 		c->st.stx_attributes = layer_file_attributes(c->layer, &c->st);
+	/* A directory's place is the directory itself. */
+	if (r == 0 && !node_is_dir(c->node) && !place_is_node(c->core, &place, c->node, &c->st))
+		r = -ESTALE;
 	if (r == 0 && c->limit <= c->st.stx_size)
 		copyup_set_time(c);
 	place_release(c->core, &place);
-	if (c->source < 0)
-		return c->source;
-	return (c->st.stx_mode & S_IFMT) == c->node->type ? 0 : -ESTALE;
+	if (r == -ESTALE)
+		node_set(c->node, NODE_UNSURE);
+	return r < 0 ? r : c->source < 0 ? c->source : 0;
 }
 
 /* Copies the data into @fd. */
@@ -268,8 +271,9 @@ static int copyup_rename(struct copyup *c, struct node *parent, const char *name
 }
 
 /* Only the metadata goes up: where the data stays is remembered, whatever becomes of the name. */
-static int copyup_keep_data(struct node *node, const char *name)
+static int copyup_keep_data(struct copyup *c, const char *name)
 {
+	struct node *node = c->node;
 	struct node_file *file = node->file;
 
 	if (node_has(node, NODE_METACOPY))
@@ -281,6 +285,7 @@ static int copyup_keep_data(struct node *node, const char *name)
 	if (!file->data_name)
 		return -ENOMEM;
 	file->data_dir = ldir_ref(node->lower_dir);
+	file->data_ino = c->st.stx_ino;
 	return 0;
 }
 
@@ -310,11 +315,11 @@ static int copyup_settle(struct copyup *c, struct node *parent, const char *name
 		if (!upper)
 			return -ENOMEM;
 	} else if (c->meta_only) {
-		r = copyup_keep_data(node, name);
+		r = copyup_keep_data(c, name);
 		if (r < 0)
 			return r;
 	} else if (S_ISREG(node->type) && node->file) {
-		data = datafd_new(core, fd_take(&c->fd), true, true);
+		data = datafd_new(core, fd_take(&c->fd), &st, true, true);
 		if (!data)
 			return -ENOMEM;
 	}
@@ -337,9 +342,9 @@ static int copyup_settle(struct copyup *c, struct node *parent, const char *name
 	if (c->meta_only) {
 		free(node->file->digest);
 		node->file->digest = ptr_take(c->digest);
-	}
-	if (!c->meta_only)
+	} else {
 		node_clear(node, NODE_METACOPY);
+	}
 	node_set(node, c->meta_only ? NODE_UPPER | NODE_METACOPY : NODE_UPPER);
 	node_unlock(core, node);
 	if (parent) /* a listing takes inode numbers from where the parts lie */
@@ -466,7 +471,7 @@ static int copyup_fill(struct copyup *c)
 		r = upper_removexattr(fd, core_key(core, XATTR_METACOPY));
 	if (r < 0)
 		return r;
-	data = c->node->file ? datafd_new(core, fd_take(&fd), true, true) : NULL;
+	data = c->node->file ? datafd_new(core, fd_take(&fd), &c->st, true, true) : NULL;
 	node_lock(core, c->node);
 	datafd_replace_locked(core, c->node, data, &old);
 	node_clear(c->node, NODE_METACOPY);
@@ -620,8 +625,9 @@ static int copyup_ensure(struct core *core, const struct core_call *call, struct
 		return 0;
 	if (core->read_only)
 		return -EROFS;
-	/* An indexed file goes to the index, not to a directory of the union. */
-	while (r == 0 && !node_has(node, NODE_UPPER) && !node_has(node, NODE_INDEXED)) {
+	bool link_up = node_has(node, NODE_INDEXED) && !node_has(node, NODE_UPPER);
+
+	while (r == 0 && !node_has(node, NODE_UPPER)) {
 		struct node *parent = copyup_next_parent(core, node);
 
 		if (!parent)
@@ -629,7 +635,9 @@ static int copyup_ensure(struct core *core, const struct core_call *call, struct
 		r = copyup_one(core, call, parent, COPYUP_META, UINT64_MAX);
 		node_unref(core, parent);
 	}
-	return r < 0 ? r : copyup_one(core, call, node, what, limit);
+	if (r == 0)
+		r = copyup_one(core, call, node, what, limit);
+	return r == 0 && link_up ? index_link_up(core, node) : r;
 }
 
 int copyup_node(struct core *core, const struct core_call *call, struct node *node,

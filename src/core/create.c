@@ -249,10 +249,11 @@ static void creation_mark_opaque(struct core *core, struct creation *c, const st
 /* ---- its node ---- */
 
 /* Opens the new file for the caller who made it. */
-static int creation_open(struct core *core, struct creation *c, struct node *node)
+static int creation_open(struct core *core, struct creation *c, const struct statx *st,
+			 struct node *node)
 {
 	struct node_file *file = node_get_file(core, node);
-	struct datafd *data = file ? datafd_new(core, fd_take(&c->fd), true, true) : NULL;
+	struct datafd *data = file ? datafd_new(core, fd_take(&c->fd), st, true, true) : NULL;
 
 	if (!data)
 		return -ENOMEM;
@@ -269,7 +270,7 @@ static int creation_node(struct core *core, struct creation *c, const struct sta
 	int r = node ? 0 : -ENOMEM;
 
 	if (r == 0 && open)
-		r = creation_open(core, c, node);
+		r = creation_open(core, c, st, node);
 	if (r < 0) {
 		if (node)
 			node_unref(core, node);

@@ -16,7 +16,8 @@
 #include "core/verity.h"
 #include "sys/file.h"
 
-struct datafd *datafd_new(struct core *core, int fd, bool is_upper, bool is_writable)
+struct datafd *datafd_new(struct core *core, int fd, const struct statx *st, bool is_upper,
+			  bool is_writable)
 {
 	struct datafd *data = malloc(sizeof(*data));
 
@@ -27,6 +28,8 @@ struct datafd *datafd_new(struct core *core, int fd, bool is_upper, bool is_writ
 	atomic_init(&data->refs, 1);
 	data->is_upper = is_upper;
 	data->is_writable = is_writable;
+	data->ino = st->stx_ino;
+	data->btime = st->stx_btime;
 	fdslot_init(&data->slot);
 	fdslot_install(&core->fds, &data->slot, fd);
 	/*
@@ -70,52 +73,106 @@ static int datafd_get_locked(struct node *node, bool write, struct datafd **data
 	return fd;
 }
 
-/* Makes sure that what was opened is the node's file and not what somebody put in its place. */
-static int datafd_check(const struct node *node, int fd, bool is_upper)
+static bool datafd_is(const struct datafd *data, const struct statx *st)
 {
-	struct statx st;
-	int r = sys_stat(fd, "", &st);
+	return data->ino == st->stx_ino && data->btime.tv_sec == st->stx_btime.tv_sec &&
+	       data->btime.tv_nsec == st->stx_btime.tv_nsec;
+}
+
+bool datafd_may_be(struct core *core, struct node *node, const struct statx *st)
+{
+	bool may = true;
+
+	node_lock(core, node);
+	/* A metacopy file's data is another file. */
+	if (!node_has(node, NODE_METACOPY) && node->file && node->file->data &&
+	    node->file->data->is_upper == node_data_is_upper(node))
+		may = datafd_is(node->file->data, st);
+	node_unlock(core, node);
+	return may;
+}
+
+int datafd_stat(struct core *core, struct node *node, struct statx *st)
+{
+	struct datafd *data;
+
+	node_lock(core, node);
+	int fd = node_has(node, NODE_METACOPY) ? -1 : datafd_get_locked(node, false, &data);
+
+	node_unlock(core, node);
+	if (fd < 0)
+		return -ESTALE;
+	int r = sys_stat(fd, "", st);
+
+	datafd_release(core, data);
+	return r;
+}
+
+/* Makes sure that what was opened is the node's file and not what somebody put in its place. */
+static int datafd_check(struct core *core, struct node *node, const struct place *place, int fd,
+			struct statx *st)
+{
+	int r = sys_stat(fd, "", st);
 
 	if (r < 0)
 		return r;
-	if (!S_ISREG(st.stx_mode) || (is_upper && st.stx_ino != node->upper_ino))
+	if (!place_is_node(core, place, node, st))
 		return -ESTALE;
-	return 0;
+	node_lock(core, node);
+	const struct datafd *last = node->file ? node->file->data : NULL;
+
+	/* Opened before, and closed only by the cache. */
+	if (last && last->is_upper == place->is_upper && !datafd_is(last, st))
+		r = -ESTALE;
+	node_unlock(core, node);
+	return r == 0 && !place->is_upper ? verity_check(core, node, fd) : r;
+}
+
+static int datafd_open_place(struct core *core, const struct place *place, bool write,
+			     bool *writable)
+{
+	/* O_NONBLOCK: should a fifo stand in its place, opening it must not wait. */
+	const int flags = O_NONBLOCK | (core->noatime ? O_NOATIME : 0);
+	int fd = -EACCES;
+
+	*writable = place->is_upper && !core->read_only;
+	if (*writable)
+		fd = place_open(core, place, O_RDWR | flags);
+	if (fd < 0 && !write) {
+		*writable = false;
+		fd = place_open(core, place, O_RDONLY | flags);
+	}
+	if (fd == -EPERM && core->noatime) /* O_NOATIME is for the owner only */
+		fd = place_open(core, place, (*writable ? O_RDWR : O_RDONLY) | O_NONBLOCK);
+	struct statx st;
+
+	/* A device, a socket or a symbolic link in the file's place. */
+	if (fd < 0 && place_stat(place, &st) == 0 && !S_ISREG(st.stx_mode))
+		return -ESTALE;
+	return fd;
 }
 
 /* Opens the data file anew; @write must be possible. */
 static int datafd_open_file(struct core *core, struct node *node, bool write, struct datafd **datap)
 {
-	/* O_NONBLOCK: should a fifo stand in its place, opening it must not wait. */
-	const int flags = O_NONBLOCK | (core->noatime ? O_NOATIME : 0);
 	struct place place;
+	struct statx st;
+	bool writable;
 	int r = place_hold(core, node, PLACE_DATA, &place);
 
 	if (r < 0)
 		return r;
-	bool is_upper = place.is_upper;
-	bool writable = is_upper && !core->read_only;
-	int fd = -EACCES;
+	_cleanup_close_ int fd = datafd_open_place(core, &place, write, &writable);
 
-	if (writable)
-		fd = place_open(core, &place, O_RDWR | flags);
-	if (fd < 0 && !write) {
-		writable = false;
-		fd = place_open(core, &place, O_RDONLY | flags);
-	}
-	if (fd == -EPERM && core->noatime) /* O_NOATIME is for the owner only */
-		fd = place_open(core, &place, (writable ? O_RDWR : O_RDONLY) | O_NONBLOCK);
+	r = fd < 0 ? fd : datafd_check(core, node, &place, fd, &st);
+	bool is_upper = place.is_upper;
+
 	place_release(core, &place);
-	if (fd < 0) /* a device or socket in the file's place */
-		return fd == -ENXIO || fd == -ENODEV ? -ESTALE : fd;
-	r = datafd_check(node, fd, is_upper);
-	if (r == 0 && !is_upper)
-		r = verity_check(core, node, fd);
-	if (r < 0) {
-		close(fd);
+	if (r == -ESTALE)
+		node_set(node, NODE_UNSURE);
+	if (r < 0)
 		return r;
-	}
-	*datap = datafd_new(core, fd, is_upper, writable);
+	*datap = datafd_new(core, fd_take(&fd), &st, is_upper, writable);
 	return *datap ? 0 : -ENOMEM;
 }
 

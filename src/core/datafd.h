@@ -29,9 +29,21 @@ void datafd_close(struct core *core, struct node *node);
  */
 void datafd_replace_locked(struct core *core, struct node *node, struct datafd *data,
 			   struct datafd **old);
-/* An open data file over @fd, which is taken over also on failure; NULL: out of memory. */
-struct datafd *datafd_new(struct core *core, int fd, bool is_upper, bool is_writable);
+/*
+ * An open data file over @fd, whose attributes are @st, and which is taken over also on failure.
+ * NULL: out of memory.
+ */
+struct datafd *datafd_new(struct core *core, int fd, const struct statx *st, bool is_upper,
+			  bool is_writable);
 void datafd_unref(struct core *core, struct datafd *data);
+
+/*
+ * True unless the node's open data file shows that @st, which is of the same number, is of
+ * another file: the number was given away again.
+ */
+bool datafd_may_be(struct core *core, struct node *node, const struct statx *st);
+/* Attributes of the open data file, of one that its name leads to no more. -ESTALE: none is open. */
+int datafd_stat(struct core *core, struct node *node, struct statx *st);
 
 /*
  * Keeps @node, whose last name is about to go, reachable: by a descriptor, or, when too many

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "core/attr.h"
+#include "core/datafd.h"
 #include "core/index.h"
 #include "core/origin.h"
 #include "core/probe.h"
@@ -106,6 +107,7 @@ static int node_fill_file(struct core *core, struct node *node, struct found *fo
 		if (!file->data_name)
 			return -ENOMEM;
 		file->data_dir = ldir_ref(data->dir);
+		file->data_ino = data->st.stx_ino;
 	}
 	return r;
 }
@@ -205,7 +207,7 @@ static int node_settle(struct core *core, struct node *parent, const char *name,
 }
 
 /* True if what the layers hold now is what @node was made from. */
-static bool node_matches(struct core *core, struct node *parent, const struct node *node,
+static bool node_matches(struct core *core, struct node *parent, struct node *node,
 			 const struct found *found)
 {
 	const struct statx *st = found_top_stat(found);
@@ -214,6 +216,8 @@ static bool node_matches(struct core *core, struct node *parent, const struct no
 	if (type != node->type || !!found->upper.dir != node_has(node, NODE_UPPER))
 		return false;
 	if (found->upper.dir && found->upper.st.stx_ino != node->upper_ino)
+		return false;
+	if (!found->is_dir && !datafd_may_be(core, node, st))
 		return false;
 	if (!found->is_dir)
 		return found->upper.dir || found_ino(core, parent, found) == node->ino;
@@ -228,31 +232,31 @@ static bool node_matches(struct core *core, struct node *parent, const struct no
 }
 
 /*
- * Others edit the layers: compares a known node with what was found, and forgets its name if it
- * is another object now.
+ * Asks the layers. @known (may be NULL) is what the name led to, its reference is consumed. If
+ * that is another object now the name is taken from it, which is a change of the directory:
+ * -EAGAIN unless @may_change.
  */
-static struct node *node_revalidate(struct core *core, struct node *parent, const char *name,
-				    struct node *known, const struct found *found, bool exists)
-{
-	if (exists && node_matches(core, parent, known, found))
-		return known;
-	node_remove_name(core, known, parent, name);
-	return node_unref(core, known);
-}
-
-/* Asks the layers; @known (may be NULL) is what the name led to, its reference is consumed. */
 static int lookup_fresh(struct core *core, struct node *parent, const char *name,
-			struct node *known, struct node **nodep, struct statx *st)
+			struct node *known, bool may_change, struct node **nodep, struct statx *st)
 {
 	struct found found = { 0 };
+
+	if (known) /* before asking: what is heard of while we ask counts again */
+		node_clear(known, NODE_UNSURE);
 	int r = probe_layers(core, parent, name, &found);
 
 	if (r == 0)
 		r = index_find(core, &found);
 	bool exists = found_exists(&found);
 
-	if (r == 0 && known)
-		known = node_revalidate(core, parent, name, known, &found, exists);
+	if (r == 0 && known && !(exists && node_matches(core, parent, known, &found))) {
+		r = may_change ? 0 : -EAGAIN;
+		if (may_change)
+			node_remove_name(core, known, parent, name);
+		else
+			node_set(known, NODE_UNSURE);
+		known = node_unref(core, known);
+	}
 	*nodep = known;
 	if (r == 0 && exists && !known)
 		r = node_settle(core, parent, name, &found, nodep);
@@ -264,8 +268,8 @@ static int lookup_fresh(struct core *core, struct node *parent, const char *name
 	return r;
 }
 
-int lookup_name(struct core *core, struct node *parent, const char *name, struct node **nodep,
-		struct statx *st)
+static int lookup_try(struct core *core, struct node *parent, const char *name, bool may_change,
+		      struct node **nodep, struct statx *st)
 {
 	if (st)
 		st->stx_mask = 0;
@@ -276,20 +280,43 @@ int lookup_name(struct core *core, struct node *parent, const char *name, struct
 		return 0;
 	struct node *known = node_find_name(core, parent, name);
 
-	if (known && !core->layers_change) {
+	if (known && !core->layers_change && !node_has(known, NODE_UNSURE)) {
 		*nodep = known;
 		return 0;
 	}
-	return lookup_fresh(core, parent, name, known, nodep, st);
+	int r = lookup_fresh(core, parent, name, known, may_change, nodep, st);
+
+	if (r == -ESTALE) /* the directory itself was taken away, or replaced */
+		node_set(parent, NODE_UNSURE);
+	return r;
+}
+
+int lookup_name_locked(struct core *core, struct node *parent, const char *name,
+		       struct node **nodep, struct statx *st)
+{
+	return lookup_try(core, parent, name, true, nodep, st);
+}
+
+int lookup_name(struct core *core, struct node *parent, const char *name, struct node **nodep,
+		struct statx *st)
+{
+	lock_rw_read(&parent->dir->lock);
+	int r = lookup_try(core, parent, name, false, nodep, st);
+
+	lock_rw_read_unlock(&parent->dir->lock);
+	if (r != -EAGAIN)
+		return r;
+	lock_rw_write(&parent->dir->lock);
+	r = lookup_try(core, parent, name, true, nodep, st);
+	lock_rw_write_unlock(&parent->dir->lock);
+	return r;
 }
 
 int lookup_entry(struct core *core, struct node *parent, const char *name, struct node **nodep,
 		 struct statx *st)
 {
-	lock_rw_read(&parent->dir->lock);
 	int r = lookup_name(core, parent, name, nodep, st);
 
-	lock_rw_read_unlock(&parent->dir->lock);
 	if (r < 0 || !*nodep)
 		return r;
 	r = st->stx_mask ? attr_present(core, *nodep, st) : attr_get(core, *nodep, st);

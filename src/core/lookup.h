@@ -11,13 +11,16 @@
 /*
  * The node @name in @parent leads to, with a reference, or NULL if the name does not exist.
  * @st (may be NULL) gets the real attributes of its topmost object, if they were read on the way
- * (else stx_mask is 0).  The directory's lock is held, for reading or writing.
+ * (else stx_mask is 0).  Takes and releases the directory's lock.
  * -EPERM: a redirect or metacopy that may not be followed; -EIO: metacopy without data;
  * -ELOOP: the root of another layer; -ENAMETOOLONG.
  */
 int lookup_name(struct core *core, struct node *parent, const char *name, struct node **nodep,
 		struct statx *st);
-/* The same with the attributes the union shows in @st; takes and releases the directory's lock. */
+/* The same; the directory's lock is held for writing. */
+int lookup_name_locked(struct core *core, struct node *parent, const char *name,
+		       struct node **nodep, struct statx *st);
+/* As lookup_name(), with the attributes the union shows in @st. */
 int lookup_entry(struct core *core, struct node *parent, const char *name, struct node **nodep,
 		 struct statx *st);
 

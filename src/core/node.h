@@ -39,6 +39,8 @@ enum node_flag {
 	NODE_APPEND = 1 << 5, /* chattr +a */
 	NODE_INDEXED = 1 << 6, /* a lower file with several names, all of which are this node */
 	NODE_STRIPPED = 1 << 7, /* the last change took its capabilities away */
+	/* What its names lead to may be another object now: looked up again. Set at any time. */
+	NODE_UNSURE = 1 << 8,
 };
 
 /* A name of a node. */
@@ -74,6 +76,9 @@ struct datafd {
 	struct fdslot slot;
 	bool is_upper, is_writable; /* constant */
 	bool is_kept; /* its descriptor is never closed before it; constant */
+	/* Which file it is, even if the number is given to another one; constant. */
+	uint64_t ino;
+	struct statx_timestamp btime;
 };
 
 /* What a non-directory has while it is open, orphaned or being copied up. */
@@ -85,6 +90,7 @@ struct node_file {
 	/* While NODE_METACOPY: where the data lies. data_dir is counted; NULL: it is missing. */
 	struct ldir *data_dir;
 	struct name *data_name;
+	uint64_t data_ino; /* real inode number */
 	char *redirect; /* of the upper file; owned, or NULL; node lock */
 	struct metacopy *digest; /* what its data must be; owned, or NULL; node lock */
 	/* While NODE_INDEXED: the entry, and how many names the union shows (index_lock). */

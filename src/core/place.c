@@ -64,6 +64,7 @@ static int place_hold_data(struct core *core, struct node *node, struct place *p
 {
 	if (!node->file || !node->file->data_dir)
 		return -ENOENT; /* in none of the data-only layers */
+	place->is_apart = true;
 	return place_pin(core, place, node->file->data_dir, node->file->data_name->text);
 }
 
@@ -134,6 +135,19 @@ void place_release(struct core *core, struct place *place)
 		lock_rw_read_unlock(&place->locked->dir->lock);
 		node_unref(core, place->locked);
 	}
+}
+
+bool place_is_node(struct core *core, const struct place *place, const struct node *node,
+		   const struct statx *st)
+{
+	if ((st->stx_mode & S_IFMT) != node->type)
+		return false;
+	if (place->is_apart)
+		return st->stx_ino == node->file->data_ino;
+	if (place->is_upper)
+		return st->stx_ino == node->upper_ino;
+	/* The number of what is in a lower only is made from the real one. */
+	return ident_ino(&core->ident, sys_stat_dev(st), st->stx_ino) == node->ino;
 }
 
 int place_stat(const struct place *place, struct statx *st)

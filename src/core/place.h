@@ -17,6 +17,7 @@ struct place {
 	int dirfd;
 	const char *name; /* in dirfd; "": dirfd is the object itself */
 	bool is_upper;
+	bool is_apart; /* the data of a metacopy file */
 	struct ldir *ldir; /* where it is; NULL for an orphan's descriptor */
 	struct node *locked; /* whose directory lock is held for reading; counted */
 };
@@ -29,6 +30,12 @@ struct place {
 int place_hold(struct core *core, struct node *node, enum place_part part, struct place *place);
 void place_release(struct core *core, struct place *place);
 
+/*
+ * True if @st, which is of what lies at the held place, is of the object that the node was made
+ * from. Others may have put something else there.
+ */
+bool place_is_node(struct core *core, const struct place *place, const struct node *node,
+		   const struct statx *st);
 /* Real attributes of a held place. */
 int place_stat(const struct place *place, struct statx *st);
 /* An O_PATH descriptor of the object, checked to be of the node's type; the caller's. */

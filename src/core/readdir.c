@@ -227,11 +227,8 @@ static bool reading_find_ino(const struct reading *reading, struct core_dirent *
 	struct node *child = node_find_name(core, reading->node, entry->name);
 	int r = 0;
 
-	if (!child) {
-		lock_rw_read(&reading->node->dir->lock);
+	if (!child)
 		r = lookup_name(core, reading->node, entry->name, &child, NULL);
-		lock_rw_read_unlock(&reading->node->dir->lock);
-	}
 	entry->ino = child ? child->ino : READDIR_UNKNOWN_INO;
 	if (child)
 		node_unref(core, child);

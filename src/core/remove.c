@@ -184,7 +184,7 @@ static int remove_open(struct core *core, const struct core_call *call, uint64_t
 
 		if (r < 0)
 			return r;
-		r = lookup_name(core, target->dir, name, &node, NULL);
+		r = lookup_name_locked(core, target->dir, name, &node, NULL);
 		if (r == 0 && !node)
 			r = -ENOENT;
 		bool missing = r == 0 && node_has(node, NODE_INDEXED) &&

@@ -52,10 +52,8 @@ struct renaming {
 /* What a name leads to, copied up, with a reference in *@nodep (NULL: nothing there). */
 static int rename_prepare_node(struct renaming *r, const struct target *at, struct node **nodep)
 {
-	lock_rw_read(&at->dir->dir->lock);
 	int e = lookup_name(r->core, at->dir, at->name, nodep, NULL);
 
-	lock_rw_read_unlock(&at->dir->dir->lock);
 	if (e < 0 || !*nodep)
 		return e;
 	e = attr_check_change(*nodep);
@@ -146,7 +144,7 @@ static void rename_unpin(struct side *side)
 static int rename_check_same(struct renaming *r, const struct side *side)
 {
 	struct node *node;
-	int e = lookup_name(r->core, side->at.dir, side->at.name, &node, NULL);
+	int e = lookup_name_locked(r->core, side->at.dir, side->at.name, &node, NULL);
 
 	if (e < 0)
 		return e;
@@ -493,10 +491,8 @@ static int rename_prepare_target(struct renaming *r)
 
 	if (r->exchange)
 		return rename_prepare_node(r, at, &r->to.node);
-	lock_rw_read(&at->dir->dir->lock);
 	int e = lookup_name(r->core, at->dir, at->name, &r->to.node, NULL);
 
-	lock_rw_read_unlock(&at->dir->dir->lock);
 	if (e < 0 || !r->to.node)
 		return e;
 	e = attr_check_change(r->to.node);

@@ -30,7 +30,8 @@ _Static_assert(sizeof(struct sys_mount_attr) == 32, "kernel interface");
 static int sys_mount_clone_tree(int dirfd, bool read_only, unsigned int recursive)
 {
 	struct sys_mount_attr attr = {
-		.set = read_only ? MOUNT_ATTR_RDONLY : 0,
+		/* Whatever comes into a file's place, no device is opened through a layer. */
+		.set = MOUNT_ATTR_NODEV | (read_only ? MOUNT_ATTR_RDONLY : 0),
 		/* A clone of a shared mount would take part in later mounts below the original. */
 		.propagation = MS_PRIVATE,
 	};
