@@ -286,3 +286,7 @@ def utimensat(path, access, modify, flags=0):
 
 def access(path, mode):
     _check(_libc.access(os.fsencode(path), mode), path)
+
+
+def splice(source, target, count):
+    return _check(_libc.splice(source, None, target, None, ctypes.c_size_t(count), 0))

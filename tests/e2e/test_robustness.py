@@ -185,7 +185,7 @@ def test_deep_tree(union_factory):
     u = union_factory({"d": {}}, guard=False)
     os.chdir(u.low("d"))
     try:
-        for _ in range(1000):
+        for _ in range(400):
             os.mkdir("x")
             os.chdir("x")
     finally:
@@ -193,7 +193,7 @@ def test_deep_tree(union_factory):
     u.mount()
     os.chdir(u / "d")
     try:
-        for _ in range(1000):
+        for _ in range(400):
             os.chdir("x")
         trees.write("leaf", "deep")
         assert os.listdir(".") == ["leaf"]
