@@ -362,6 +362,21 @@ static void dev_trim(struct fuse_transport *transport)
 	lock_mutex_unlock(&dev->lock);
 }
 
+static void dev_get_state(struct fuse_transport *transport, struct fuse_transport_state *state)
+{
+	struct dev *dev = dev_of(transport);
+
+	lock_mutex_lock(&dev->lock);
+	*state = (struct fuse_transport_state){
+		.name = "dev",
+		.threads = dev->threads,
+		.threads_max = dev->max_threads,
+		/* A thread counts itself in before it knows whether it will stay. */
+		.waiting = MIN(atomic_load(&dev->waiting), dev->threads),
+	};
+	lock_mutex_unlock(&dev->lock);
+}
+
 static struct fuse_transport *dev_free(struct fuse_transport *transport)
 {
 	struct dev *dev = dev_of(transport);
@@ -381,6 +396,7 @@ static const struct fuse_transport_ops dev_ops = {
 	.release = dev_release,
 	.notify = dev_notify,
 	.trim = dev_trim,
+	.get_state = dev_get_state,
 	.free = dev_free,
 };
 

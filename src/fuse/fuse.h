@@ -89,6 +89,8 @@ struct fuse_request {
 	size_t message_size;
 	void *scratch;
 	size_t scratch_size;
+	uint64_t started_ns; /* when the message came, of stats_now_ns() */
+	size_t moved; /* bytes of data read or written */
 	struct list inflight; /* in its stripe of the session's table, while a handler has it */
 	atomic_bool interrupted;
 };
@@ -197,6 +199,21 @@ struct fuse_session *fuse_session_new(const struct fuse_session_config *config);
 struct fuse_session *fuse_session_free(struct fuse_session *session);
 /* Requests whose replies have not been sent yet. */
 unsigned int fuse_session_inflight(struct fuse_session *session);
+/* The negotiated version of the protocol is 7.this; 0: not yet. */
+unsigned int fuse_session_minor(const struct fuse_session *session);
+
+/* Requests of one kind since the mount, with the time from the message to its answer. */
+struct fuse_opcode_stats {
+	const char *name; /* "LOOKUP" ..., "malformed", "?" */
+	uint64_t count;
+	uint64_t bytes; /* of data, read or written */
+	uint64_t p50_ns, p99_ns; /* latency; exact within a factor of two */
+};
+
+/* Calls @visit for each kind of which there were any. Takes no lock. */
+void fuse_session_stats(struct fuse_session *session,
+			void (*visit)(void *context, const struct fuse_opcode_stats *stats),
+			void *context);
 
 /* ---- transports ---- */
 
@@ -221,6 +238,14 @@ int fuse_transport_start(struct fuse_transport *transport);
 void fuse_transport_stop(struct fuse_transport *transport);
 /* Gives memory of past large messages back to the system. */
 void fuse_transport_trim(struct fuse_transport *transport);
+/* What it is and how busy. */
+struct fuse_transport_state {
+	const char *name; /* "dev": /dev/fuse */
+	unsigned int threads, threads_max;
+	unsigned int waiting; /* of the threads: for a message */
+};
+
+void fuse_transport_get_state(struct fuse_transport *transport, struct fuse_transport_state *state);
 /* After stop, or never started; returns NULL. */
 struct fuse_transport *fuse_transport_free(struct fuse_transport *transport);
 

@@ -47,6 +47,11 @@ static void loop_trim(struct fuse_transport *transport)
 {
 }
 
+static void loop_get_state(struct fuse_transport *transport, struct fuse_transport_state *state)
+{
+	*state = (struct fuse_transport_state){ .name = "loop" };
+}
+
 static struct loop_reply *loop_reply_new(const struct iovec *iov, int count)
 {
 	struct loop_reply *reply;
@@ -120,6 +125,7 @@ static const struct fuse_transport_ops loop_ops = {
 	.release = loop_release,
 	.notify = loop_notify,
 	.trim = loop_trim,
+	.get_state = loop_get_state,
 	.free = loop_free,
 };
 

@@ -16,6 +16,7 @@ static void reply_end(struct fuse_request *request)
 {
 	struct fuse_transport *transport = request->transport;
 
+	stats_count(&request->session->stats, request);
 	transport->ops->release(transport, request);
 }
 
@@ -92,6 +93,8 @@ int fuse_reply_unsupported(struct fuse_request *request)
 
 int fuse_reply_data(struct fuse_request *request, const void *data, size_t size)
 {
+	if (request->opcode == FUSE_READ)
+		request->moved = size;
 	return reply_with(request, data, size);
 }
 
@@ -140,6 +143,7 @@ int fuse_reply_written(struct fuse_request *request, size_t size)
 {
 	struct fuse_write_out out = { .size = (uint32_t)size };
 
+	request->moved = size;
 	return reply_with(request, &out, sizeof(out));
 }
 
@@ -147,6 +151,7 @@ int fuse_reply_copied(struct fuse_request *request, uint64_t size)
 {
 	struct fuse_copy_file_range_out out = { .bytes_copied = size };
 
+	request->moved = size;
 	return reply_with(request, &out, sizeof(out));
 }
 

@@ -22,6 +22,10 @@ struct fuse_session *fuse_session_new(const struct fuse_session_config *config)
 
 	if (!session)
 		return NULL;
+	if (stats_init(&session->stats) < 0) {
+		free(session);
+		return NULL;
+	}
 	session->config = *config;
 	inflight_init(&session->inflight);
 	return session;
@@ -32,6 +36,7 @@ struct fuse_session *fuse_session_free(struct fuse_session *session)
 	if (!session)
 		return NULL;
 	inflight_deinit(&session->inflight);
+	stats_deinit(&session->stats);
 	free(session);
 	return NULL;
 }
@@ -39,6 +44,11 @@ struct fuse_session *fuse_session_free(struct fuse_session *session)
 unsigned int fuse_session_inflight(struct fuse_session *session)
 {
 	return inflight_count(&session->inflight);
+}
+
+unsigned int fuse_session_minor(const struct fuse_session *session)
+{
+	return session->minor;
 }
 
 void session_enter_thread(struct fuse_session *session)
@@ -194,6 +204,9 @@ void session_receive(struct fuse_session *session, struct fuse_request *request)
 	int r;
 
 	request->session = session;
+	request->opcode = 0;
+	request->moved = 0;
+	request->started_ns = stats_now_ns();
 	list_init(&request->inflight);
 	atomic_store_explicit(&request->interrupted, false, memory_order_relaxed);
 	if (decode_header(request->message, request->message_size, &header) < 0) {

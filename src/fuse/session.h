@@ -5,6 +5,7 @@
 
 #include "fuse/fuse.h"
 #include "fuse/inflight.h"
+#include "fuse/stats.h"
 
 enum session_state {
 	SESSION_NEW, /* INIT has not been answered */
@@ -19,6 +20,7 @@ struct fuse_session {
 	_Atomic uint32_t minor; /* the older of both sides */
 	_Atomic uint64_t flags; /* negotiated INIT flags */
 	struct inflight inflight;
+	struct stats stats;
 };
 
 /*

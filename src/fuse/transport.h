@@ -22,6 +22,7 @@ struct fuse_transport_ops {
 	void (*release)(struct fuse_transport *transport, struct fuse_request *request);
 	int (*notify)(struct fuse_transport *transport, const struct iovec *iov, int count);
 	void (*trim)(struct fuse_transport *transport);
+	void (*get_state)(struct fuse_transport *transport, struct fuse_transport_state *state);
 	struct fuse_transport *(*free)(struct fuse_transport *transport);
 };
 

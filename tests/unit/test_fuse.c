@@ -13,6 +13,7 @@
 #include "fuse/decode.h"
 #include "fuse/encode.h"
 #include "fuse/loop.h"
+#include "fuse/session.h"
 
 /* ---- a file system that remembers what it was asked ---- */
 
@@ -833,6 +834,68 @@ static void test_noise(void **state)
 	assert_int_equal(fuse_session_inflight(fake->session), 0);
 }
 
+/* ---- counters ---- */
+
+static void note_lookups(void *context, const struct fuse_opcode_stats *stats)
+{
+	if (!strcmp(stats->name, "LOOKUP"))
+		*(struct fuse_opcode_stats *)context = *stats;
+}
+
+static void test_requests_are_counted(void **state)
+{
+	struct fake *fake = *state;
+	struct fuse_opcode_stats lookups = { 0 };
+
+	go_live(fake);
+	for (int i = 0; i < 100; i++)
+		send_lookup(fake, "name", NULL);
+	fuse_session_stats(fake->session, note_lookups, &lookups);
+	assert_int_equal(lookups.count, 100);
+	assert_int_equal(lookups.bytes, 0);
+	assert_true(lookups.p50_ns > 0);
+	assert_true(lookups.p50_ns <= lookups.p99_ns);
+	assert_int_equal(fuse_session_minor(fake->session), 45);
+}
+
+/* What @count requests of @ns each make of the percentiles. */
+static void count_latency(struct stats *stats, unsigned int count, uint64_t ns)
+{
+	struct fuse_request request = { .opcode = FUSE_READ, .moved = 10 };
+
+	while (count--) {
+		request.started_ns = stats_now_ns() - ns;
+		stats_count(stats, &request);
+	}
+}
+
+static void note_any(void *context, const struct fuse_opcode_stats *stats)
+{
+	*(struct fuse_opcode_stats *)context = *stats;
+}
+
+static void test_percentiles(void **state)
+{
+	const uint64_t ms = 1000000;
+	struct fuse_opcode_stats reads = { 0 };
+	struct fuse_session session = { .minor = 0 };
+
+	assert_int_equal(stats_init(&session.stats), 0);
+	fuse_session_stats(&session, note_any, &reads);
+	assert_int_equal(reads.count, 0);
+	count_latency(&session.stats, 90, ms);
+	count_latency(&session.stats, 10, 1000 * ms);
+	/* Beyond the last bucket. */
+	count_latency(&session.stats, 1, 1000000 * ms);
+	fuse_session_stats(&session, note_any, &reads);
+	assert_string_equal(reads.name, "READ");
+	assert_int_equal(reads.count, 101);
+	assert_int_equal(reads.bytes, 1010);
+	assert_in_range(reads.p50_ns, ms / 2, 2 * ms + ms / 10);
+	assert_in_range(reads.p99_ns, 500 * ms, 2200 * ms);
+	stats_deinit(&session.stats);
+}
+
 #define session_test(function) cmocka_unit_test_setup_teardown(function, fake_setup, fake_teardown)
 
 int main(void)
@@ -868,6 +931,8 @@ int main(void)
 		session_test(test_after_destroy),
 		session_test(test_notify),
 		session_test(test_noise),
+		session_test(test_requests_are_counted),
+		cmocka_unit_test(test_percentiles),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
