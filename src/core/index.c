@@ -16,6 +16,7 @@
 #include "core/datafd.h"
 #include "core/origin.h"
 #include "core/upper.h"
+#include "core/workdir.h"
 #include "format/nlink.h"
 #include "format/origin.h"
 #include "format/whiteout.h"
@@ -373,7 +374,7 @@ static int index_open(struct core *core)
 
 	if (fd < 0)
 		return fd;
-	r = upper_chmod(fd, 0);
+	r = upper_chmod(fd, workdir_mode(core));
 	if (r == 0)
 		r = index_verify_layers(core, fd);
 	if (r < 0)

@@ -118,8 +118,7 @@ static int workdir_check_features(struct core *core, const char *path, struct st
 
 /* ---- making `work` ---- */
 
-/* Nobody but this process has any business in there; without rights of its own, nobody else. */
-static mode_t workdir_mode(const struct core *core)
+mode_t workdir_mode(const struct core *core)
 {
 	return core->can_override ? 0 : 0700;
 }

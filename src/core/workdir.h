@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/lock.h"
 #include "base/strbuf.h"
@@ -43,6 +44,11 @@ void workdir_deinit(struct core *core);
 int workdir_make_whiteout(struct core *core, int dirfd, const char *name);
 /* Removes an object in the work directory, a directory with all that it holds. */
 int workdir_discard(struct core *core, const char *temp);
+/*
+ * The mode of `work` and `index`: nobody but this process has any business in there; without
+ * rights of its own, nobody else.
+ */
+mode_t workdir_mode(const struct core *core);
 /* A name that is not in use in the work directory. */
 void workdir_temp_name(struct core *core, char name[WORKDIR_TEMP_MAX]);
 
