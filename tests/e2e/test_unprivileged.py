@@ -45,10 +45,15 @@ def fuse_for_root(base):
     yield from fuse_device(base, 0o600)
 
 
+LINKS = {"big": b"x" * (1 << 20), "a": "x", "b": trees.Hard("lower/d/a")}
+WITH_LINKS = pytest.mark.parametrize("home", [LINKS], indirect=True, ids=["links"])
+
+
 @pytest.fixture
-def home(base, contender):
-    """A directory of the ordinary user's, with layers in it."""
-    trees.build(base, {"lower": {"f": "x", "d": {"g": "y", "h": "z"}}, "upper": {}, "work": {}, "mnt": {}})
+def home(request, base, contender):
+    """A directory of the ordinary user's, with layers in it; the parameter is more for lower/d."""
+    trees.build(base, {"lower": {"f": "x", "d": {"g": "y", "h": "z", **getattr(request, "param", {})}},
+                       "upper": {}, "work": {}, "mnt": {}})
     for directory, dirs, files in os.walk(base):
         for name in dirs + files:
             os.chown(os.path.join(directory, name), USER, USER)
@@ -251,3 +256,35 @@ def test_mode_of_layers_is_respected_in_a_namespace(contender, home, user_namesp
     os.rmdir(f"{home}/lower/closed")
     os.utime(f"{home}/lower", ns=(mtime, mtime))
     assert out == ["refused", "refused"]
+
+
+# All features without privileges
+
+@WITH_LINKS
+@pytest.mark.veneer_only("the kernel has them for root alone")
+def test_user_has_renames_links_and_metacopy(users_mount, home, as_user):
+    mnt = users_mount()
+
+    def change():
+        os.rename(f"{mnt}/d", f"{mnt}/less")
+        os.chmod(f"{mnt}/less/big", 0o600)
+        trees.write(f"{mnt}/less/a", "y", "ab")
+    as_user(USER, change)
+    assert os.stat(f"{home}/upper/less/big").st_blocks < 64
+    for _ in range(2):
+        seen = as_user(USER, lambda: (sorted(os.listdir(f"{mnt}/less")), trees.read(f"{mnt}/less/b"),
+                                      os.stat(f"{mnt}/less/b").st_nlink,
+                                      os.stat(f"{mnt}/less/big").st_mode & 0o777,
+                                      len(trees.read(f"{mnt}/less/big"))))
+        assert seen == (["a", "b", "big", "g", "h"], b"xy", 2, 0o600, 1 << 20)
+        assert as_ordinary("fusermount3", "-u", mnt).returncode == 0
+        assert wait_until(lambda: not contenders.tagged_processes(f"user.{os.getpid()}"), 5)
+        users_mount()
+
+
+@pytest.mark.veneer_only("the kernel has them for root alone")
+def test_namespace_has_renames_and_links(contender, home, user_namespaces):
+    in_namespace(contender, home, "ln f link; mv d e; chmod 600 e/g")
+    out = in_namespace(contender, home, "cat e/g link; echo; stat -c %h f; mv e d; echo more >>link; cat f")
+    assert out == ["yx", "2", "xmore"]
+    assert in_namespace(contender, home, "ls . d; cat link") == [".:", "d", "f", "link", "d:", "g", "h", "xmore"]
