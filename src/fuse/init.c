@@ -31,6 +31,7 @@ struct init_want {
  *  ATOMIC_O_TRUNC: truncation comes as SETATTR, which copies no data that it drops.
  *  EXPORT_SUPPORT: lookups of "." by node id; but ids end with the kernel's memory of the node.
  *  WRITEBACK_CACHE: errors of a write belong to the writer; times stay the upper's.
+ *  EXPLICIT_INVAL_DATA: a size that others changed would come with pages of the old content.
  *  HANDLE_KILLPRIV: superseded by _V2.
  *  SPLICE_*: copying was never slower where it was measured.
  *  SUBMOUNTS, MAP_ALIGNMENT, HAS_INODE_DAX: of virtual machines.
@@ -63,8 +64,6 @@ static const struct init_want init_wants[] = {
 	{ FUSE_CACHE_SYMLINKS, INIT_UNLESS_DATA_MAY_CHANGE, "CACHE_SYMLINKS" },
 	/* Pages are dropped when size or mtime changed behind the kernel's back. */
 	{ FUSE_AUTO_INVAL_DATA, INIT_IF_DATA_MAY_CHANGE, "AUTO_INVAL_DATA" },
-	/* Pages stay until this program says otherwise. */
-	{ FUSE_EXPLICIT_INVAL_DATA, INIT_UNLESS_DATA_MAY_CHANGE, "EXPLICIT_INVAL_DATA" },
 	/* Set-id bits and capabilities go with the write itself: no GETXATTR before each. */
 	{ FUSE_HANDLE_KILLPRIV_V2, INIT_ALWAYS, "HANDLE_KILLPRIV_V2" },
 	/* SETXATTR says when an ACL shall clear the set-gid bit. */
