@@ -405,21 +405,22 @@ static int tmpfile_adopt(struct core *core, struct creation *c, struct core_entr
 
 	if (r < 0)
 		return r;
-	_cleanup_close_ int fd = sys_dup(c->fd);
+	_cleanup_close_ int fd = sys_dup(c->fd); /* the other one becomes the data file's */
 
 	if (fd < 0)
 		return fd;
 	r = creation_node(core, c, &entry->attr, true, &node);
 	if (r < 0)
 		return r;
-	node->file->orphan_fd = fd_take(&fd);
-	atomic_fetch_add(&core->orphans, 1);
-	node_set(node, NODE_ORPHAN);
-	node_lookup_add(core, node);
-	entry->node = node->id;
-	entry->attr.stx_ino = node->ino;
+	r = datafd_keep_orphan(core, node, fd, "");
+	if (r == 0) {
+		node_set(node, NODE_ORPHAN);
+		node_lookup_add(core, node);
+		entry->node = node->id;
+		entry->attr.stx_ino = node->ino;
+	}
 	node_unref(core, node);
-	return 0;
+	return r;
 }
 
 int core_tmpfile(struct core *core, const struct core_call *call, uint64_t parent, mode_t mode,

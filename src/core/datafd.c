@@ -34,7 +34,7 @@ struct datafd *datafd_new(struct core *core, int fd, const struct statx *st, boo
 	fdslot_install(&core->fds, &data->slot, fd);
 	/*
 	 * Without CAP_DAC_OVERRIDE a file may refuse to be opened again (mode 0444, say): then
-	 * the descriptor is kept as long as the data file is in use.
+	 * the descriptor is kept as long as the file is open.
 	 */
 	data->is_kept = !core->can_override;
 	if (!data->is_kept)
@@ -50,6 +50,16 @@ void datafd_unref(struct core *core, struct datafd *data)
 		fdslot_unpin(&data->slot);
 	fdslot_close(&core->fds, &data->slot);
 	free(data);
+}
+
+/* The node's data file from now on; what nobody has open is left to the cache. Node lock. */
+static void datafd_install_locked(struct node_file *file, struct datafd *data)
+{
+	if (data && data->is_kept && file->opens == 0) {
+		data->is_kept = false;
+		fdslot_unpin(&data->slot);
+	}
+	file->data = data;
 }
 
 static bool node_data_is_upper(const struct node *node)
@@ -197,7 +207,7 @@ int datafd_acquire(struct core *core, struct node *node, bool write, struct data
 		node_lock(core, node);
 		if (data->is_upper == node_data_is_upper(node)) {
 			old = file->data;
-			file->data = data;
+			datafd_install_locked(file, data);
 		} else {
 			old = data; /* copied up meanwhile: once more */
 		}
@@ -213,24 +223,36 @@ void datafd_release(struct core *core, struct datafd *data)
 	datafd_unref(core, data);
 }
 
+/* Keeps @data, which is held, open: it was opened before somebody had the file open. */
+static void datafd_keep(struct core *core, struct node *node, struct datafd *data)
+{
+	node_lock(core, node);
+	if (!core->can_override && !data->is_kept && fdslot_pin(&data->slot) >= 0)
+		data->is_kept = true;
+	node_unlock(core, node);
+}
+
 int datafd_open(struct core *core, struct node *node, bool write)
 {
 	struct node_file *file = node_get_file(core, node);
 
 	if (!file)
 		return -ENOMEM;
+	node_lock(core, node);
+	file->opens++; /* first: what is opened from here on is kept */
+	node_unlock(core, node);
 	if (!core->can_override || verity_must_check(core, node)) {
 		/* What cannot be opened is told now, and what can is kept open. */
 		struct datafd *data;
 		int fd = datafd_acquire(core, node, write && node_data_is_upper(node), &data);
 
-		if (fd < 0)
+		if (fd < 0) {
+			datafd_close(core, node);
 			return fd;
+		}
+		datafd_keep(core, node, data);
 		datafd_release(core, data);
 	}
-	node_lock(core, node);
-	file->opens++;
-	node_unlock(core, node);
 	return 0;
 }
 
@@ -251,7 +273,7 @@ void datafd_replace_locked(struct core *core, struct node *node, struct datafd *
 {
 	*old = node->file ? node->file->data : NULL;
 	if (node->file)
-		node->file->data = data;
+		datafd_install_locked(node->file, data);
 }
 
 int datafd_keep_orphan(struct core *core, struct node *node, int dirfd, const char *name)
@@ -261,13 +283,16 @@ int datafd_keep_orphan(struct core *core, struct node *node, int dirfd, const ch
 
 	if (!file)
 		return -ENOMEM;
-	if (file->orphan_fd >= 0 || file->orphan_name)
+	if (file->orphan_kept || file->orphan_name)
 		return 0;
 	if (atomic_fetch_add(&core->orphans, 1) < core->orphan_max) {
 		int fd = sys_open(dirfd, name, O_PATH | O_NOFOLLOW, 0);
 
 		if (fd >= 0) {
-			file->orphan_fd = fd;
+			fdslot_install(&core->fds, &file->orphan_slot, fd);
+			node_lock(core, node);
+			file->orphan_kept = true;
+			node_unlock(core, node);
 			return 0;
 		}
 	}
@@ -277,13 +302,28 @@ int datafd_keep_orphan(struct core *core, struct node *node, int dirfd, const ch
 
 	if (!orphan)
 		return -ENOMEM;
-	int r = upper_link(dirfd, name, core->work.fd, temp);
+	int r = *name ? upper_link(dirfd, name, core->work.fd, temp) :
+			upper_link_fd(dirfd, core->work.fd, temp);
 
 	if (r < 0)
 		name_unref(orphan);
 	else
 		file->orphan_name = orphan;
 	return r;
+}
+
+void datafd_release_orphan(struct core *core, struct node *node)
+{
+	node_lock(core, node);
+	bool was_kept = node->file && node->file->orphan_kept;
+
+	if (was_kept)
+		node->file->orphan_kept = false;
+	node_unlock(core, node);
+	if (!was_kept)
+		return;
+	fdslot_unpin(&node->file->orphan_slot); /* from now on the cache may close it */
+	atomic_fetch_sub(&core->orphans, 1);
 }
 
 void datafd_discard_orphan(struct core *core, const struct name *name)

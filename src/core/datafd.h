@@ -48,9 +48,11 @@ int datafd_stat(struct core *core, struct node *node, struct statx *st);
 /*
  * Keeps @node, whose last name is about to go, reachable: by a descriptor, or, when too many
  * orphans have one, by another name in the work directory. Its directory's lock is held for
- * writing. @dirfd and @name: where it lies in the upper.
+ * writing. @dirfd and @name: where it lies in the upper; an empty name: @dirfd is the object.
  */
 int datafd_keep_orphan(struct core *core, struct node *node, int dirfd, const char *name);
+/* It has a name again, by which it can be reached. */
+void datafd_release_orphan(struct core *core, struct node *node);
 /* Removes an orphan that waited in the work directory. */
 void datafd_discard_orphan(struct core *core, const struct name *name);
 

@@ -9,6 +9,7 @@
 #include "core/attr.h"
 #include "core/copyup.h"
 #include "core/create.h"
+#include "core/datafd.h"
 #include "core/index.h"
 #include "core/place.h"
 #include "core/relocate.h"
@@ -98,6 +99,7 @@ static int link_run(struct core *core, struct node *node, int source, struct tar
 		return r;
 	}
 	node_insert_link(core, link);
+	datafd_release_orphan(core, node);
 	struct node *first = node_add_identity(core, node, core->layers[0].dev, node->upper_ino);
 
 	if (first != node)

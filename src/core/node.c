@@ -7,7 +7,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/hash.h"
 #include "core/datafd.h"
@@ -50,10 +49,11 @@ static void node_file_free(struct core *core, struct node_file *file)
 		return;
 	if (file->data)
 		datafd_unref(core, file->data);
-	if (file->orphan_fd >= 0) {
-		close(file->orphan_fd);
+	if (file->orphan_kept) {
+		fdslot_unpin(&file->orphan_slot);
 		atomic_fetch_sub(&core->orphans, 1);
 	}
+	fdslot_close(&core->fds, &file->orphan_slot);
 	if (file->orphan_name)
 		datafd_discard_orphan(core, file->orphan_name);
 	name_unref(file->orphan_name);
@@ -169,7 +169,7 @@ struct node_file *node_get_file(struct core *core, struct node *node)
 	if (!node->file) {
 		node->file = calloc(1, sizeof(*node->file));
 		if (node->file)
-			node->file->orphan_fd = -1;
+			fdslot_init(&node->file->orphan_slot);
 	}
 	struct node_file *file = node->file;
 

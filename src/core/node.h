@@ -75,7 +75,7 @@ struct datafd {
 	_Atomic uint32_t refs;
 	struct fdslot slot;
 	bool is_upper, is_writable; /* constant */
-	bool is_kept; /* its descriptor is never closed before it; constant */
+	bool is_kept; /* its descriptor is not closed before it; node lock */
 	/* Which file it is, even if the number is given to another one; constant. */
 	uint64_t ino;
 	struct statx_timestamp btime;
@@ -85,8 +85,11 @@ struct datafd {
 struct node_file {
 	struct datafd *data; /* counted; the current data file, or NULL; node lock */
 	unsigned int opens; /* node lock */
-	int orphan_fd; /* O_PATH, of an orphan in the upper; or -1. Constant once set */
-	struct name *orphan_name; /* or its name in the work directory. Constant once set */
+	/* Of an orphan in the upper: an O_PATH descriptor, pinned while it is kept (node lock), or
+	 * a name in the work directory, constant once set. */
+	struct fdslot orphan_slot;
+	bool orphan_kept;
+	struct name *orphan_name;
 	/* While NODE_METACOPY: where the data lies. data_dir is counted; NULL: it is missing. */
 	struct ldir *data_dir;
 	struct name *data_name;

@@ -44,17 +44,25 @@ static int place_pin(struct core *core, struct place *place, struct ldir *ldir, 
 	return 0;
 }
 
-/* The object in the upper has lost its last name. */
+/* The object in the upper has lost its last name. -EAGAIN: it was given one meanwhile. */
 static int place_hold_orphan(struct core *core, struct node *node, struct place *place)
 {
 	struct node_file *file = node->file;
+	int fd = -1;
 
-	if (!file || (file->orphan_fd < 0 && !file->orphan_name))
-		return -ESTALE;
+	node_lock(core, node);
+	bool is_named = node->links;
+
+	if (file && file->orphan_kept)
+		fd = fdslot_pin(&file->orphan_slot);
+	node_unlock(core, node);
+	if (fd < 0 && !(file && file->orphan_name))
+		return is_named ? -EAGAIN : -ESTALE;
 	*place = (struct place){
-		.dirfd = file->orphan_name ? core->work.fd : file->orphan_fd,
-		.name = file->orphan_name ? file->orphan_name->text : "",
+		.dirfd = fd < 0 ? core->work.fd : fd,
+		.name = fd < 0 ? file->orphan_name->text : "",
 		.is_upper = true,
+		.slot = fd < 0 ? NULL : &file->orphan_slot,
 	};
 	return 0;
 }
@@ -91,7 +99,8 @@ static struct link *place_lock_parent(struct core *core, struct node *node, stru
 	}
 }
 
-int place_hold(struct core *core, struct node *node, enum place_part part, struct place *place)
+static int place_try(struct core *core, struct node *node, enum place_part part,
+		     struct place *place)
 {
 	struct place held = { .dirfd = -1 };
 	int r;
@@ -125,8 +134,20 @@ int place_hold(struct core *core, struct node *node, enum place_part part, struc
 	return 0;
 }
 
+int place_hold(struct core *core, struct node *node, enum place_part part, struct place *place)
+{
+	int r;
+
+	do
+		r = place_try(core, node, part, place);
+	while (r == -EAGAIN);
+	return r;
+}
+
 void place_release(struct core *core, struct place *place)
 {
+	if (place->slot)
+		fdslot_unpin(place->slot);
 	if (place->ldir) {
 		ldir_unpin(place->ldir);
 		ldir_unref(&core->fds, place->ldir);

@@ -18,7 +18,8 @@ struct place {
 	const char *name; /* in dirfd; "": dirfd is the object itself */
 	bool is_upper;
 	bool is_apart; /* the data of a metacopy file */
-	struct ldir *ldir; /* where it is; NULL for an orphan's descriptor */
+	struct ldir *ldir; /* where it is; NULL for an orphan */
+	struct fdslot *slot; /* pinned: an orphan's descriptor */
 	struct node *locked; /* whose directory lock is held for reading; counted */
 };
 

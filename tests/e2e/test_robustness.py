@@ -381,3 +381,37 @@ def test_flags_on_a_layer_root(union_factory):
         oscalls.change_flags(u.upper, drop=oscalls.FS_IMMUTABLE)
     u.append("f", "y")
     assert u.read("f") == b"xy"
+
+
+@pytest.mark.veneer_only("the kernel has no descriptors to run out of")
+def test_sixty_four_descriptors_and_many_files_made_nameless(union_factory):
+    """A descriptor is kept for a file without a name, not for one that was given one."""
+    u = union_factory({})
+    start_limited(u, 64, 64)
+    for i in range(300):
+        fd = oscalls.tmpfile(u.mnt)
+        os.write(fd, b"x")
+        oscalls.link_fd(fd, u / f"f{i}")
+        os.close(fd)
+    assert len(u.ls()) == 300
+    os.unlink(u / "f7")
+    fd = os.open(u / "f8", os.O_RDWR)
+    os.unlink(u / "f8")
+    assert (os.pread(fd, 2, 0), os.fstat(fd).st_nlink) == (b"x", 0)
+    os.close(fd)
+
+
+@pytest.mark.veneer_only("the kernel has no descriptors to run out of")
+def test_sixty_four_descriptors_and_many_files_without_a_name(union_factory):
+    u = union_factory({})
+    start_limited(u, 64, 64)
+    fds = [oscalls.tmpfile(u.mnt) for _i in range(150)]
+    for i, fd in enumerate(fds):
+        os.pwrite(fd, b"%d" % i, 0)
+        os.fchmod(fd, 0o600)
+    for i, fd in enumerate(fds):
+        assert (os.pread(fd, 9, 0), os.fstat(fd).st_nlink) == (b"%d" % i, 0)
+    oscalls.link_fd(fds[149], u / "f")
+    assert (u.read("f"), os.stat(u / "f").st_nlink) == (b"149", 1)
+    for fd in fds:
+        os.close(fd)

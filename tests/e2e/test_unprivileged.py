@@ -1,6 +1,7 @@
 """Mounting without being root: an ordinary user with fusermount3, and root of a user namespace."""
 
 import os
+import resource
 import shutil
 import stat
 import subprocess
@@ -288,3 +289,25 @@ def test_namespace_has_renames_and_links(contender, home, user_namespaces):
     out = in_namespace(contender, home, "cat e/g link; echo; stat -c %h f; mv e d; echo more >>link; cat f")
     assert out == ["yx", "2", "xmore"]
     assert in_namespace(contender, home, "ls . d; cat link") == [".:", "d", "f", "link", "d:", "g", "h", "xmore"]
+
+
+@pytest.mark.veneer_only("the kernel has no descriptors to run out of")
+def test_user_changes_more_files_than_there_are_descriptors(home, fuse_for_all, as_user):
+    """Without privileges descriptors of open files are kept; of files nobody has open none are."""
+    need("fusermount3", "setpriv")
+    tag, mnt = f"user.{os.getpid()}", f"{home}/mnt"
+    trees.build(f"{home}/more", {f"n{i}": File(data="x", owner=(USER, USER)) for i in range(300)})
+    limit = resource.RLIMIT_NOFILE, (100, 100)
+    done = as_ordinary(VENEER, "-o", options(home).replace("/lower,", f"/lower:{home}/more,"), mnt, tag=tag,
+                       preexec_fn=lambda: resource.setrlimit(*limit))
+    assert done.returncode == 0, done.stderr
+
+    def change():
+        for i in range(300):
+            os.chmod(f"{mnt}/n{i}", 0o600)
+            os.truncate(f"{mnt}/n{i}", i)
+        return os.stat(f"{mnt}/n299").st_size
+    try:
+        assert as_user(USER, change) == 299
+    finally:
+        assert as_ordinary("fusermount3", "-u", mnt).returncode == 0
