@@ -208,8 +208,10 @@ static int attr_check_set(const struct node *node, const struct core_setattr *se
 	return -EPERM;
 }
 
-int attr_kill_suidgid(const struct core_call *call, int fd)
+int attr_kill_suidgid(const struct core *core, const struct core_call *call, int fd)
 {
+	/* The kernel has this done for the root of a user namespace as well. */
+	bool is_member = core->in_userns && call->uid == 0;
 	struct statx st;
 	int r = sys_stat(fd, "", &st);
 
@@ -219,7 +221,7 @@ int attr_kill_suidgid(const struct core_call *call, int fd)
 
 	mode &= ~S_ISUID;
 	/* As since Linux 6.2: someone outside the group loses the bit however the file may be run. */
-	if (mode & S_IXGRP || call->gid != st.stx_gid)
+	if (mode & S_IXGRP || (call->gid != st.stx_gid && !is_member))
 		mode &= ~S_ISGID;
 	return mode == (st.stx_mode & 07777) ? 0 : upper_chmod(fd, mode);
 }
@@ -255,7 +257,7 @@ static int attr_set_size(struct core *core, const struct core_call *call, struct
 	if (fd < 0)
 		return fd;
 	if (set->mask & CORE_SET_KILL_SUIDGID)
-		r = attr_kill_suidgid(call, fd);
+		r = attr_kill_suidgid(core, call, fd);
 	if (r == 0)
 		r = attr_truncate(fd, set->size);
 	datafd_release(core, data);
@@ -343,7 +345,7 @@ static int attr_set(struct core *core, const struct core_call *call, struct node
 	if (fd < 0)
 		return fd;
 	if (!node_is_dir(node) && call->uid != 0 && attr_is_chown(set))
-		r = attr_kill_suidgid(call, fd);
+		r = attr_kill_suidgid(core, call, fd);
 	return r < 0 ? r : attr_apply(fd, set);
 }
 

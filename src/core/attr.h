@@ -18,6 +18,6 @@ int attr_check_change(const struct node *node);
 /* 0, or -EPERM if they forbid removing a name from (or moving one in or out of) @dir. */
 int attr_check_names(const struct node *dir, bool removes);
 /* Takes set-id bits away as a write by a caller without CAP_FSETID does; @fd is open. */
-int attr_kill_suidgid(const struct core_call *call, int fd);
+int attr_kill_suidgid(const struct core *core, const struct core_call *call, int fd);
 
 #endif

@@ -124,7 +124,7 @@ ssize_t core_write(struct core *core, const struct core_call *call, uint64_t id,
 
 	if (fd < 0)
 		return fd;
-	ssize_t r = kill_suidgid ? attr_kill_suidgid(call, fd) : 0;
+	ssize_t r = kill_suidgid ? attr_kill_suidgid(core, call, fd) : 0;
 
 	if (r == 0)
 		r = upper_write(fd, buf, size, offset);
@@ -142,7 +142,7 @@ int core_fallocate(struct core *core, const struct core_call *call, uint64_t id,
 	if (fd < 0)
 		return fd;
 	/* The protocol does not say whether the caller may keep set-id bits. */
-	int r = call->uid != 0 ? attr_kill_suidgid(call, fd) : 0;
+	int r = call->uid != 0 || core->in_userns ? attr_kill_suidgid(core, call, fd) : 0;
 
 	if (r == 0)
 		r = upper_fallocate(fd, mode, offset, length);

@@ -28,6 +28,7 @@ struct core {
 	bool metacopy_write; /* and written: metadata changes move no data */
 	bool read_only, static_nlink, noatime, layers_change;
 	bool can_chown; /* CAP_CHOWN: ownership can be given away */
+	bool in_userns; /* of a user namespace that is not the initial one */
 	bool can_open_handles; /* CAP_DAC_READ_SEARCH in the initial user namespace */
 	bool can_override; /* CAP_DAC_OVERRIDE: any file can be opened again */
 	struct layer *layers; /* [0] is the upper if has_upper, then lowers, then data layers */

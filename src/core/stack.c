@@ -35,7 +35,8 @@ static void core_take_config(struct core *core, const struct core_config *config
 	core->metacopy_write = config->metacopy && config->metacopy_write;
 	core->layers_change = config->layers_change;
 	core->can_chown = sys_creds_has_cap(CAP_CHOWN);
-	core->can_open_handles = sys_creds_is_initial_userns() &&
+	core->in_userns = !sys_creds_is_initial_userns();
+	core->can_open_handles = !core->in_userns &&
 				 sys_creds_has_cap(CAP_DAC_READ_SEARCH);
 	core->can_override = sys_creds_has_cap(CAP_DAC_OVERRIDE);
 }
