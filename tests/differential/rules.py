@@ -110,6 +110,17 @@ def truncated_to_its_size(facts, op, results):
     return None
 
 
+def copied_by_stale_size(facts, op, results):
+    """Did kernel overlayfs copy less because, without origins, the names of one file are several
+    inodes to it, each with a size of its own?"""
+    counts = list(results.values())
+    if op[0] != 'copy_range' or not all(isinstance(count, int) for count in counts):
+        return None
+    if facts.case.args.user and results.get('kernel', 0) < max(counts):
+        return facts.use('kernel-user-stale-size')
+    return None
+
+
 def explain_result(facts, contender, op, want, got):
     """The id of the rule that covers another result or errno of a whole operation, or None."""
     if contender != 'plain' and op[0] == 'removexattr' and 'posix_acl' in op[4]:
@@ -165,7 +176,7 @@ def explain_links(facts, contender, names):
     return None
 
 
-def explain_inode(facts, contender, key):
+def explain_inode(facts, contender, key, record):
     """The id of the rule by which an object's st_ino may change while it lives."""
     if key in facts.multi and not facts.index:
         return facts.use('hardlink-without-index')
@@ -175,6 +186,9 @@ def explain_inode(facts, contender, key):
         return facts.use('kernel-mixed-ino')
     if contender == 'kernel' and facts.case.args.user:
         return facts.use('kernel-user-ino')
+    mode = int(record['mode'], 8)
+    if facts.case.args.user and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return facts.use('user-special-ino')
     return None
 
 

@@ -9,9 +9,9 @@ import syscalls
 from contenders import KINDS, Failure
 from layers import Drawer, Realiser
 from ops import Generator, Tree
-from rules import (Facts, explain_fault, explain_field, explain_inode, explain_links,
-                   explain_result, orphan_lost, refused_by_kernel, refused_by_overlays,
-                   truncated_to_its_size)
+from rules import (Facts, copied_by_stale_size, explain_fault, explain_field, explain_inode,
+                   explain_links, explain_result, orphan_lost, refused_by_kernel,
+                   refused_by_overlays, truncated_to_its_size)
 from snapshot import Snapshot, raw_tree
 
 COMPARE_EVERY = 60
@@ -192,6 +192,10 @@ class Run:
             for tree in self.trees:		# go on from one state
                 tree.do(['touch', 0, 0, op[3]])
                 results[tree.contender.kind]['mtime'] = 'now'
+        if copied_by_stale_size(self.facts, op, results):
+            for tree in self.trees:		# the same here
+                tree.do(['ftruncate', 0, 0, op[4], 0])
+            return results
         model_fd = self.by_kind['plain'].slots.get(op[3]) if 'plain' in results else None
         if any(orphan_lost(self.facts, kind, model_fd, results.get('plain'), got)
                for kind, got in results.items()):
@@ -272,7 +276,7 @@ class Run:
                 continue
             before = seen.setdefault(key, ino)
             if before != ino:
-                if not explain_inode(self.facts, name, key):
+                if not explain_inode(self.facts, name, key, shot.records[rel]):
                     out.append((('tree', name, 'ino'),
                                 f'{name}: st_ino of {rel!r} was {before}, is {ino}'))
         return out
