@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "fuse/fuse.h"
+#include "tools/tools.h"
 
 enum {
 	COMMAND_LENIENT = 256,
@@ -26,7 +27,8 @@ static const struct option command_long[] = {
 };
 
 static const char command_usage[] =
-	"usage: veneer [mount] [-f] [-d] [-v] [-o OPTION[,OPTION...]]... [SOURCE] MOUNTPOINT\n";
+	"usage: veneer [mount] [-f] [-d] [-v] [-o OPTION[,OPTION...]]... [SOURCE] MOUNTPOINT\n"
+	"       veneer COMMAND [ARGUMENT...]\n";
 
 void command_print_usage(FILE *file)
 {
@@ -51,6 +53,10 @@ void command_print_help(FILE *file)
 	      "  -h, --help      print this\n"
 	      "  -V, --version   print the version\n"
 	      "\n"
+	      "Other commands, each with a --help of its own:\n",
+	      file);
+	tools_print_list(file);
+	fputs("\n"
 	      "Mount options:\n",
 	      file);
 	options_print_help(file);

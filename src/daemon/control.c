@@ -17,7 +17,7 @@ int control_init(struct control *control)
 	_cleanup_close_ int signal_fd = -1;
 	sigset_t signals;
 
-	*control = (struct control){ .signal_fd = -1, .event_fd = -1 };
+	*control = (struct control){ .signal_fd = -1, .event_fd = -1, .client_fd = -1 };
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
@@ -58,16 +58,19 @@ static unsigned int control_read_signals(struct control *control)
 
 unsigned int control_wait(struct control *control, int timeout_ms)
 {
-	struct pollfd fds[2] = {
+	struct pollfd fds[3] = {
 		{ .fd = control->signal_fd, .events = POLLIN },
 		{ .fd = control->event_fd, .events = POLLIN },
+		{ .fd = control->client_fd, .events = POLLIN },
 	};
+	unsigned int client;
 	eventfd_t counter;
 
 	/* EINTR (a debugger, SIGSTOP) is as good as a timeout to the caller's loop. */
-	if (poll(fds, 2, timeout_ms) <= 0)
+	if (poll(fds, 3, timeout_ms) <= 0)
 		return 0;
+	client = fds[2].revents ? CONTROL_CLIENT : 0;
 	/* First the counter, then the bits: what is posted in between wakes us again. */
 	(void)eventfd_read(control->event_fd, &counter);
-	return atomic_exchange(&control->events, 0) | control_read_signals(control);
+	return atomic_exchange(&control->events, 0) | control_read_signals(control) | client;
 }

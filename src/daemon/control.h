@@ -13,10 +13,12 @@ enum control_event {
 	CONTROL_ENDED = 1 << 1, /* the connection is gone, see ended_error */
 	CONTROL_BUSY = 1 << 2, /* there will be memory to give back */
 	CONTROL_SIGNAL = 1 << 3, /* SIGTERM, SIGINT or SIGHUP came */
+	CONTROL_CLIENT = 1 << 4, /* client_fd is readable */
 };
 
 struct control {
 	int signal_fd, event_fd;
+	int client_fd; /* borrowed, of daemon/server.h; -1: there is none */
 	atomic_uint events;
 	atomic_int ready_error, ended_error;
 };

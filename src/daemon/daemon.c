@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <time.h>
@@ -20,6 +21,8 @@
 #include "daemon/idle.h"
 #include "daemon/mount.h"
 #include "daemon/ops.h"
+#include "daemon/report.h"
+#include "daemon/server.h"
 #include "fuse/fuse.h"
 #include "sys/creds.h"
 
@@ -41,10 +44,18 @@ struct daemon {
 	struct core *core;
 	struct fuse_session *session;
 	struct fuse_transport *transport;
+	struct server server;
+	struct report report; /* complete once the server is open */
+	char *directory; /* the caller's, where relative paths of options start; owned, or NULL */
 	bool has_ended; /* the kernel let go of the connection */
 	bool is_stopping; /* after a signal; until then deadline means nothing */
 	struct timespec deadline;
 };
+
+static int daemon_earlier(int a, int b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
 
 /* ---- called by the transport's threads ---- */
 
@@ -188,12 +199,11 @@ static int daemon_remaining_ms(const struct daemon *daemon)
 
 static int daemon_timeout_ms(const struct daemon *daemon)
 {
-	int idle = idle_timeout_ms(&daemon->idle);
 	int stop = daemon->is_stopping ? daemon_remaining_ms(daemon) : -1;
+	int other =
+		daemon_earlier(idle_timeout_ms(&daemon->idle), server_timeout_ms(&daemon->server));
 
-	if (stop < 0 || (idle >= 0 && idle < stop))
-		return idle;
-	return stop;
+	return daemon_earlier(stop, other);
 }
 
 static void daemon_trim(struct daemon *daemon)
@@ -201,6 +211,39 @@ static void daemon_trim(struct daemon *daemon)
 	fuse_transport_trim(daemon->transport);
 	malloc_trim(0);
 }
+
+/* ---- the control socket ---- */
+
+static void daemon_answer(void *context, const char *request, struct strbuf *answer)
+{
+	const struct daemon *daemon = context;
+
+	if (!strcmp(request, CONTROL_REQUEST_STATUS))
+		report_status(&daemon->report, answer);
+	else
+		strbuf_append_string(answer, "{\"error\": \"unknown request\"}\n");
+}
+
+/* A convenience: the mount is as good without. */
+static void daemon_open_server(struct daemon *daemon)
+{
+	int r;
+
+	daemon->report = (struct report){
+		.core = daemon->core,
+		.session = daemon->session,
+		.transport = daemon->transport,
+		.options = daemon->options,
+		.directory = daemon->directory,
+	};
+	clock_gettime(CLOCK_MONOTONIC, &daemon->report.started);
+	r = daemon->mount.dev ? server_open(&daemon->server, daemon->mount.dev) : -ENODEV;
+	if (r < 0)
+		log_debug("no control socket: %s", strerror(-r));
+	daemon->control.client_fd = daemon->server.poll_fd;
+}
+
+/* ---- events ---- */
 
 /* The mount is live, or will never be. */
 static int daemon_handle_ready(struct daemon *daemon, struct launch *launch)
@@ -213,6 +256,7 @@ static int daemon_handle_ready(struct daemon *daemon, struct launch *launch)
 		return r;
 	}
 	mount_remember(&daemon->mount);
+	daemon_open_server(daemon);
 	launch_ready(launch);
 	return 0;
 }
@@ -242,6 +286,7 @@ static int daemon_serve(struct daemon *daemon, struct launch *launch)
 			return r;
 		if (events & CONTROL_SIGNAL)
 			daemon_begin_stop(daemon);
+		server_serve(&daemon->server);
 		if (events & CONTROL_BUSY)
 			idle_watch(&daemon->idle);
 		else if (idle_is_quiet(&daemon->idle))
@@ -258,6 +303,7 @@ static int daemon_serve(struct daemon *daemon, struct launch *launch)
 
 static void daemon_deinit(struct daemon *daemon)
 {
+	server_close(&daemon->server);
 	/* While there is still someone to answer what that may make the kernel ask. */
 	mount_detach(&daemon->mount, true);
 	if (daemon->transport)
@@ -268,6 +314,7 @@ static void daemon_deinit(struct daemon *daemon)
 	fuse_session_free(daemon->session);
 	mount_deinit(&daemon->mount);
 	control_deinit(&daemon->control);
+	free(daemon->directory);
 }
 
 static int daemon_start(struct daemon *daemon, const struct command *command, struct launch *launch)
@@ -276,6 +323,8 @@ static int daemon_start(struct daemon *daemon, const struct command *command, st
 	int r = control_init(&daemon->control);
 
 	idle_init(&daemon->idle, &daemon->control);
+	server_init(&daemon->server, daemon_answer, daemon);
+	daemon->directory = getcwd(NULL, 0);
 	/* Before the layers: without a mount nothing in them shall be touched. */
 	if (r == 0)
 		r = mount_prepare(&daemon->mount, command->mountpoint, &why);
@@ -294,7 +343,7 @@ int daemon_run(const struct command *command, struct launch *launch)
 {
 	struct daemon daemon = {
 		.options = &command->options,
-		.control = { .signal_fd = -1, .event_fd = -1 },
+		.control = { .signal_fd = -1, .event_fd = -1, .client_fd = -1 },
 		.mount = MOUNT_INIT,
 	};
 	int r = daemon_start(&daemon, command, launch);

@@ -14,6 +14,7 @@
 #include "daemon/daemon.h"
 #include "sys/creds.h"
 #include "sys/file.h"
+#include "tools/tools.h"
 
 /* Exit status for a command line that makes no sense. */
 #define MAIN_EXIT_USAGE 2
@@ -78,9 +79,13 @@ static int main_run(const struct command *command)
 int main(int argc, char **argv)
 {
 	_cleanup_strbuf_ struct strbuf why = STRBUF_INIT;
+	/* A source of that name can be given behind the word "mount". */
+	const struct tool *tool = argc > 1 ? tools_find(argv[1]) : NULL;
 	struct command command;
 	int status;
 
+	if (tool)
+		return tool->run(argc - 1, argv + 1);
 	if (command_parse(&command, argc, argv, &why) < 0) {
 		log_error("%s", why.length && !why.failed ? why.data : strerror(ENOMEM));
 		if (command.is_misused)

@@ -4,6 +4,7 @@
 #define VENEER_DAEMON_MOUNT_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "base/strbuf.h"
 #include "daemon/options.h"
@@ -15,6 +16,7 @@ struct mount {
 	bool by_helper; /* fusermount3 makes the mount and must take it off */
 	bool is_mounted;
 	unsigned long long id; /* of the mount, once mount_remember() was called; 0: unknown */
+	dev_t dev; /* of what is mounted, once mount_remember() was called; 0: unknown */
 };
 
 #define MOUNT_INIT ((struct mount){ .fd = -1 })

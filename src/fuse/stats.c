@@ -103,7 +103,7 @@ static uint64_t stats_percentile_ns(const struct stats_sum *sum, unsigned int pe
 		uint64_t width = i ? start : UINT64_C(1) << STATS_SHIFT;
 
 		if (rank < below + sum->buckets[i])
-			return start + (uint64_t)((double)width * (double)(rank - below + 1) /
+			return start + (uint64_t)((double)width * ((double)(rank - below) + 0.5) /
 						  (double)sum->buckets[i]);
 		below += sum->buckets[i];
 	}

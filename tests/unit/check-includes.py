@@ -18,7 +18,7 @@ ALLOWED = {
     "format": {"base", "format"},
     "core": {"core", "format", "sys", "base"},
     "fuse": {"fuse", "sys", "base"},
-    "daemon": {"daemon", "base", "sys", "format", "core/core.h", "fuse/fuse.h"},
+    "daemon": {"daemon", "base", "sys", "format", "core/core.h", "fuse/fuse.h", "tools/tools.h"},
     "tools": {"tools", "core/core.h", "format", "sys", "base"},
 }
 

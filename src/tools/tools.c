@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/tools.h"
+
+#include <string.h>
+
+#include "base/util.h"
+#include "tools/status.h"
+
+static const struct tool tools[] = {
+	{ "status", "what live mounts are made of and do", status_run },
+};
+
+const struct tool *tools_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(tools); i++)
+		if (!strcmp(tools[i].name, name))
+			return &tools[i];
+	return NULL;
+}
+
+void tools_print_list(FILE *file)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(tools); i++)
+		fprintf(file, "  %-15s %s\n", tools[i].name, tools[i].summary);
+}
