@@ -8,7 +8,6 @@
 
 #include "base/log.h"
 #include "fuse/fuse.h"
-#include "tools/tools.h"
 
 enum {
 	COMMAND_LENIENT = 256,
@@ -175,17 +174,38 @@ static int command_take_operands(struct command *command, int count, char **oper
 	return 0;
 }
 
+/* mount(8) calls /sbin/mount.TYPE. */
+static bool command_is_helper(const char *name)
+{
+	return !strncmp(name, "mount.", 6);
+}
+
+static bool command_is_overlayfs(const char *name)
+{
+	return !strcmp(name, "fuse-overlayfs");
+}
+
+const struct tool *command_find_tool(int argc, char **argv)
+{
+	const char *name = command_basename(argc > 0 ? argv[0] : "");
+
+	/* Those who call by these names have nothing but sources and mount points to say. */
+	if (argc < 2 || command_is_helper(name) || command_is_overlayfs(name))
+		return NULL;
+	return tools_find(argv[1]);
+}
+
 int command_parse(struct command *command, int argc, char **argv, struct strbuf *why)
 {
 	const char *name = command_basename(argc > 0 ? argv[0] : "");
-	bool is_helper = !strncmp(name, "mount.", 6);
+	bool is_helper = command_is_helper(name);
 	/* ':' first: a missing argument is told apart, and getopt prints nothing. */
 	const char *letters = is_helper ? ":o:vrwsfnt:N:" : ":o:vrwfdhV";
 	int letter, r;
 
 	*command = (struct command){ .verb = COMMAND_MOUNT };
 	options_init(&command->options);
-	command->options.lenient = !strcmp(name, "fuse-overlayfs");
+	command->options.lenient = command_is_overlayfs(name);
 	while ((letter = getopt_long(argc, argv, letters, command_long, NULL)) != -1) {
 		r = command_take(command, letter, is_helper, why);
 		if (r < 0 && !optopt && letter == '?')

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "daemon/options.h"
+#include "tools/tools.h"
 
 enum command_verb {
 	COMMAND_MOUNT,
@@ -26,6 +27,12 @@ struct command {
 	const char *mountpoint;
 	struct options options;
 };
+
+/*
+ * The other command that is called; NULL: it is about mounting. A source that has the name of one
+ * can be given behind the word "mount".
+ */
+const struct tool *command_find_tool(int argc, char **argv);
 
 /*
  * Returns 0, -ENOMEM, or -EINVAL with a sentence for the user in @why. @command must be

@@ -14,7 +14,6 @@
 #include "daemon/daemon.h"
 #include "sys/creds.h"
 #include "sys/file.h"
-#include "tools/tools.h"
 
 /* Exit status for a command line that makes no sense. */
 #define MAIN_EXIT_USAGE 2
@@ -79,8 +78,7 @@ static int main_run(const struct command *command)
 int main(int argc, char **argv)
 {
 	_cleanup_strbuf_ struct strbuf why = STRBUF_INIT;
-	/* A source of that name can be given behind the word "mount". */
-	const struct tool *tool = argc > 1 ? tools_find(argv[1]) : NULL;
+	const struct tool *tool = command_find_tool(argc, argv);
 	struct command command;
 	int status;
 

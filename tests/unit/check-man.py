@@ -1,11 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""The manual pages and the program must agree: check-man.py VENEER VENEER.1 VENEER.5
+"""The manual pages and the program must agree: check-man.py VENEER VENEER.1 VENEER.5 [VENEER-COMMAND.1...]
 
 What `veneer --help` names and what veneer(1) lists under its flags are the same
-set, and so are the mount options the program knows and those of veneer(5).
+set, and so are the mount options the program knows and those of veneer(5), and the
+flags of each further command.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -59,10 +61,14 @@ def compare(what, program, page):
 
 
 def main():
-    veneer, page1, page5 = sys.argv[1:]
+    veneer, page1, page5, *others = sys.argv[1:]
     faults = compare("flags", words_of_help(program_output(veneer, "--help")), flags_of_page(page1))
     faults += compare("options", set(program_output(veneer, "--list-options").split()),
                       options_of_page(page5))
+    for page in others:
+        command = re.fullmatch(r"veneer-(.+)\.1", os.path.basename(page)).group(1)
+        help_text = program_output(veneer, command, "--help")
+        faults += compare(command, words_of_help(help_text), flags_of_page(page))
     print("\n".join(faults) or "the manual pages are complete")
     return 1 if faults else 0
 
