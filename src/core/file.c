@@ -132,6 +132,12 @@ ssize_t core_write(struct core *core, const struct core_call *call, uint64_t id,
 	return r;
 }
 
+/* Of the ways to change data whose messages do not say whether the caller may keep set-id bits. */
+static int file_kill_suidgid(struct core *core, const struct core_call *call, int fd)
+{
+	return call->uid != 0 || core->in_userns ? attr_kill_suidgid(core, call, fd) : 0;
+}
+
 int core_fallocate(struct core *core, const struct core_call *call, uint64_t id, int mode,
 		   uint64_t offset, uint64_t length)
 {
@@ -141,8 +147,7 @@ int core_fallocate(struct core *core, const struct core_call *call, uint64_t id,
 
 	if (fd < 0)
 		return fd;
-	/* The protocol does not say whether the caller may keep set-id bits. */
-	int r = call->uid != 0 || core->in_userns ? attr_kill_suidgid(core, call, fd) : 0;
+	int r = file_kill_suidgid(core, call, fd);
 
 	if (r == 0)
 		r = upper_fallocate(fd, mode, offset, length);
@@ -187,7 +192,9 @@ ssize_t core_copy_range(struct core *core, const struct core_call *call, uint64_
 
 	r = from_fd;
 	if (from_fd >= 0) {
-		r = upper_copy_range(from_fd, from_offset, to_fd, to_offset, size);
+		r = file_kill_suidgid(core, call, to_fd);
+		if (r == 0)
+			r = upper_copy_range(from_fd, from_offset, to_fd, to_offset, size);
 		datafd_release(core, source_data);
 	}
 	if (to_fd >= 0)
