@@ -144,7 +144,8 @@ def do_utimens(tree, rel, atime, mtime):
     path = tree.path(rel)
     os.utime(path, ns=(atime, mtime), follow_symlinks=False)
     st = os.lstat(path)
-    return st.st_atime_ns, st.st_mtime_ns
+    # Following a symbolic link, which a path of its own may do, reads it.
+    return 0 if stat.S_ISLNK(st.st_mode) else st.st_atime_ns, st.st_mtime_ns
 
 
 def do_touch(tree, rel):
@@ -212,6 +213,8 @@ def do_mmap_write(tree, slot, offset, size, tag):
     length = os.fstat(fd).st_size
     if length == 0 or not stat.S_ISREG(os.fstat(fd).st_mode):
         return 'nothing to map'
+    if 'security.capability' in os.listxattr(fd):
+        return 'has capabilities'	# known: `mmap-write-capability`
     with mmap.mmap(fd, length, mmap.MAP_SHARED) as area:
         start = offset % length
         data = pattern(tag, min(size, length - start))

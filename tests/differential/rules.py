@@ -143,7 +143,7 @@ def explain_field(facts, contender, rel, field, want, got):
         return facts.use('kernel-dir-nlink')
     if field == 'nlink' and contender == 'kernel' and want['nlink'] == 0:
         return facts.use('kernel-unlinked-nlink')
-    if field == 'mtime' and contender in facts.on_kernel_layers and is_dir and facts.index and facts.redirect:
+    if field == 'mtime' and contender in facts.on_kernel_layers and is_dir and facts.redirect:
         if got['mtime'] == 'now':
             return facts.use('kernel-failed-rename-mtime')
     if field == 'mtime' and contender in facts.on_kernel_layers and facts.metacopy and not is_dir:
