@@ -401,6 +401,20 @@ static bool probe_is_last(const struct probe *p, const struct layer *layer, bool
 	return (p->is_dir || !p->core->data_count) && layer->is_last;
 }
 
+/* What was found says where to go on: is that to be followed? */
+static int probe_check_follow(const struct probe *p)
+{
+	if (p->metacopy && !p->core->metacopy) {
+		log_warning_limited("%s: refusing to follow metacopy", p->want);
+		return -EPERM;
+	}
+	if (p->redirected && p->core->redirect == CORE_REDIRECT_NOFOLLOW) {
+		log_warning_limited("%s: refusing to follow redirect", p->want);
+		return -EPERM;
+	}
+	return 0;
+}
+
 static int probe_lowers(struct core *core, struct node *parent, struct probe *p,
 			struct found *found)
 {
@@ -411,18 +425,16 @@ static int probe_lowers(struct core *core, struct node *parent, struct probe *p,
 		struct ldir *in = stack->lowers[i];
 		struct hit hit;
 
-		p->last = probe_is_last(p, in->layer, i + 1 == stack->lower_count);
-		int r = probe_layer(p, in, &hit);
+		int r = probe_check_follow(p);
 
+		if (r < 0)
+			return r;
+		p->last = probe_is_last(p, in->layer, i + 1 == stack->lower_count);
+		r = probe_layer(p, in, &hit);
 		if (r < 0)
 			return r;
 		if (r == 0)
 			continue;
-		if ((found->is_metacopy || p->metacopy) && !core->metacopy) {
-			log_warning_limited("%s: refusing to follow metacopy", hit.name);
-			hit_deinit(core, &hit);
-			return -EPERM;
-		}
 		if (!found->upper.dir && !found->top.dir && !found->lower_count) {
 			found->is_metacopy = p->metacopy;
 			found->metacopy = p->value;
@@ -430,10 +442,6 @@ static int probe_lowers(struct core *core, struct node *parent, struct probe *p,
 		r = found_add_lower(core, p, found, &hit);
 		if (r < 0)
 			return r;
-		if (p->redirected && core->redirect == CORE_REDIRECT_NOFOLLOW) {
-			log_warning_limited("%s: refusing to follow redirect", p->want);
-			return -EPERM;
-		}
 		if (p->absolute && stack != root) {
 			i = stack_below(root->lowers, root->lower_count, in->layer->index) - 1;
 			stack = root;
@@ -482,6 +490,9 @@ static int probe_all(struct core *core, struct node *parent, struct probe *p, st
 		return r;
 	if (p->metacopy && core->data_count && p->absolute && found->top.dir)
 		return probe_data_layers(core, p, found);
+	r = probe_check_follow(p);
+	if (r < 0)
+		return r;
 	if (p->metacopy || (found->upper.dir && found->is_metacopy && !found->top.dir)) {
 		log_warning_limited("%s: metacopy without data", p->want);
 		return -EIO;
