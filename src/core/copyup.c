@@ -26,6 +26,7 @@
 #include "core/place.h"
 #include "core/upper.h"
 #include "core/verity.h"
+#include "core/watch.h"
 #include "sys/file.h"
 
 /* One copy in the making. */
@@ -335,8 +336,10 @@ static int copyup_settle(struct copyup *c, struct node *parent, const char *name
 	}
 	node_lock(core, node);
 	node->upper_ino = st.stx_ino;
-	if (upper)
+	if (upper) {
 		node->dir->upper = upper;
+		watch_dir_again(node);
+	}
 	if (data)
 		datafd_replace_locked(core, node, data, &old);
 	if (c->meta_only) {

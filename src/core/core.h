@@ -77,6 +77,7 @@ struct core_config {
 	bool static_nlink; /* every directory reports st_nlink 1 */
 	bool noatime; /* reading does not touch the upper's atime */
 	bool layers_change; /* others edit the layers: check each known name again on lookup */
+	bool watch; /* others edit the layers: core_watch_run() tells what they did */
 	unsigned int max_fds; /* budget of cached descriptors; 0: from RLIMIT_NOFILE */
 };
 
@@ -109,6 +110,8 @@ struct core_call {
 	gid_t gid;
 	mode_t umask;
 	bool (*is_interrupted)(void *context); /* may be NULL */
+	/* Asked in the rare case that it matters: is the group one of the supplementary ones? */
+	bool (*has_group)(void *context, gid_t gid); /* may be NULL */
 	void *context;
 };
 
@@ -251,6 +254,27 @@ int core_setxattr(struct core *core, const struct core_call *call, uint64_t node
 		  const void *value, size_t size, int flags, bool kill_sgid);
 int core_removexattr(struct core *core, const struct core_call *call, uint64_t node,
 		     const char *key);
+
+/* ---- what others change in the layers, if config.watch ---- */
+
+/*
+ * Who is to forget what is said of a node or a name. Called with no lock held, in the thread of
+ * core_watch_run(), and only for what others than this process changed.
+ */
+struct core_watcher {
+	/* @name in @parent may lead elsewhere, or exist now, or no more. */
+	void (*name)(void *context, uint64_t parent, const char *name);
+	/* Attributes, content, a directory's names. */
+	void (*node)(void *context, uint64_t node);
+	/* Anything may have changed; what is known is told by the other two, after this. */
+	void (*lost)(void *context);
+	void *context;
+};
+
+/* To be polled for reading; -1: nothing is watched. */
+int core_watch_fd(const struct core *core);
+/* Deals with a bufferful of what has come. One thread at a time. 0 or -errno. */
+int core_watch_run(struct core *core, const struct core_watcher *watcher);
 
 /* Of the upper (of the top lower if there is none); f_namemax is the largest of all layers. */
 int core_statfs(struct core *core, struct statvfs *st);

@@ -12,6 +12,8 @@
 #include "core/workdir.h"
 #include "format/xattr_name.h"
 
+struct watch;
+
 /* A directory that must not be reached through a lower: the root of another layer, or work. */
 struct core_trap {
 	dev_t dev;
@@ -49,6 +51,7 @@ struct core {
 	struct progress progress;
 	struct idtable *handles; /* open directories */
 	_Atomic unsigned int orphans; /* that keep a descriptor */
+	struct watch *watch; /* owned; NULL: nothing is watched */
 	struct lock_mutex index_lock; /* LOCK_RANK_INDEX: link counts of indexed nodes */
 	struct lock_mutex rename_lock; /* LOCK_RANK_RENAME: directories change their parent */
 };

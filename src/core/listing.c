@@ -19,6 +19,7 @@
 #include "base/hash.h"
 #include "core/lookup.h"
 #include "core/probe.h"
+#include "core/watch.h"
 #include "format/whiteout.h"
 #include "sys/file.h"
 #include "sys/xattr.h"
@@ -369,6 +370,7 @@ static struct listing *listing_finish(struct listing_builder *b, uint64_t versio
 /* Reads the directory anew. */
 static int listing_make(struct core *core, struct node *node, struct listing **listingp)
 {
+	watch_dir(core, node);
 	/* Before the first name is read: a change while reading makes the listing an old one. */
 	uint64_t version = atomic_load(&node->dir->version);
 	struct listing_builder b = { 0 };

@@ -15,6 +15,7 @@
 #include "core/origin.h"
 #include "core/probe.h"
 #include "core/verity.h"
+#include "core/watch.h"
 #include "format/protattr.h"
 #include "format/whiteout.h"
 #include "sys/file.h"
@@ -241,6 +242,7 @@ static int lookup_fresh(struct core *core, struct node *parent, const char *name
 {
 	struct found found = { 0 };
 
+	watch_dir(core, parent);
 	if (known) /* before asking: what is heard of while we ask counts again */
 		node_clear(known, NODE_UNSURE);
 	int r = probe_layers(core, parent, name, &found);

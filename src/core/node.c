@@ -12,6 +12,7 @@
 #include "core/datafd.h"
 #include "core/internal.h"
 #include "core/listing.h"
+#include "core/watch.h"
 
 #define TABLE_SIZE_MIN 16
 
@@ -30,6 +31,7 @@ static struct node_dir *node_dir_new(void)
 
 static void node_dir_free(struct core *core, struct node_dir *dir)
 {
+	watch_forget(core, dir);
 	for (unsigned int i = 0; i < dir->lower_count; i++)
 		ldir_unref(&core->fds, dir->lowers[i]);
 	free(dir->lowers);

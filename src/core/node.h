@@ -29,6 +29,7 @@ struct core;
 struct listing;
 struct metacopy;
 struct node;
+struct watch_mark;
 
 enum node_flag {
 	NODE_UPPER = 1 << 0, /* the object exists in the upper */
@@ -65,6 +66,8 @@ struct node_dir {
 	_Atomic bool impure_known, impure; /* lookup_is_impure() */
 	bool pinned; /* removed: the descriptor of upper stays pinned, nothing else leads to it */
 	char *redirect; /* of the upper one; owned, or NULL; node lock */
+	_Atomic bool watched; /* all its parts are, as far as they can be: watch_dir() */
+	struct watch_mark *marks; /* owned; lock of core->watch */
 	_Atomic uint64_t version; /* grows with every change of its names */
 	_Atomic int64_t subdirs; /* how many subdirectories, -1: not counted yet */
 	struct listing *listing; /* counted; the last merged listing, or NULL; node lock */

@@ -24,6 +24,7 @@
 #include "core/listing.h"
 #include "core/lookup.h"
 #include "core/upper.h"
+#include "core/watch.h"
 #include "sys/dir.h"
 #include "sys/file.h"
 
@@ -396,6 +397,7 @@ static int dirhandle_start(struct core *core, struct dirhandle *handle)
 	dirhandle_reset(core, handle);
 	if (readdir_is_dead(node))
 		return -ENOENT;
+	watch_dir(core, node);
 	handle->ldir = readdir_single(core, node);
 	if (!handle->ldir)
 		r = listing_get(core, node, &handle->listing);

@@ -14,6 +14,7 @@
 #include "core/layers.h"
 #include "core/readdir.h"
 #include "core/upper.h"
+#include "core/watch.h"
 #include "format/whiteout.h"
 #include "sys/creds.h"
 #include "sys/file.h"
@@ -36,8 +37,7 @@ static void core_take_config(struct core *core, const struct core_config *config
 	core->layers_change = config->layers_change;
 	core->can_chown = sys_creds_has_cap(CAP_CHOWN);
 	core->in_userns = !sys_creds_is_initial_userns();
-	core->can_open_handles = !core->in_userns &&
-				 sys_creds_has_cap(CAP_DAC_READ_SEARCH);
+	core->can_open_handles = !core->in_userns && sys_creds_has_cap(CAP_DAC_READ_SEARCH);
 	core->can_override = sys_creds_has_cap(CAP_DAC_OVERRIDE);
 }
 
@@ -138,6 +138,8 @@ int core_new(const struct core_config *config, struct core **corep, struct strbu
 	}
 	if (r == 0 && config->index != CORE_INDEX_OFF)
 		r = index_init(core, config->index == CORE_INDEX_ON, why);
+	if (r == 0 && config->watch)
+		r = watch_init(core, why);
 	if (r == 0)
 		r = core_make_root(core);
 	if (r < 0) {
@@ -206,6 +208,7 @@ struct core *core_free(struct core *core)
 	if (was_live)
 		core_sync(core);
 	layers_close(core);
+	watch_deinit(core);
 	node_table_deinit(&core->nodes);
 	idtable_free(core->handles);
 	fdcache_deinit(&core->fds);

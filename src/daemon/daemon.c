@@ -23,6 +23,7 @@
 #include "daemon/ops.h"
 #include "daemon/report.h"
 #include "daemon/server.h"
+#include "daemon/watcher.h"
 #include "fuse/fuse.h"
 #include "sys/creds.h"
 
@@ -44,6 +45,7 @@ struct daemon {
 	struct core *core;
 	struct fuse_session *session;
 	struct fuse_transport *transport;
+	struct watcher watcher;
 	struct server server;
 	struct report report; /* complete once the server is open */
 	char *directory; /* the caller's, where relative paths of options start; owned, or NULL */
@@ -150,7 +152,8 @@ static int daemon_connect(struct daemon *daemon, int fd)
 	if (r < 0)
 		return r;
 	core_faults_arm();
-	return fuse_transport_start(daemon->transport);
+	r = fuse_transport_start(daemon->transport);
+	return r < 0 ? r : watcher_start(&daemon->watcher, daemon->core, daemon->transport);
 }
 
 static int daemon_mount(struct daemon *daemon, const struct command *command, struct strbuf *why)
@@ -306,6 +309,7 @@ static void daemon_deinit(struct daemon *daemon)
 	server_close(&daemon->server);
 	/* While there is still someone to answer what that may make the kernel ask. */
 	mount_detach(&daemon->mount, true);
+	watcher_stop(&daemon->watcher);
 	if (daemon->transport)
 		fuse_transport_stop(daemon->transport);
 	if (daemon->core)

@@ -211,6 +211,7 @@ struct core_config options_core_config(const struct options *options)
 		.static_nlink = options->static_nlink,
 		.noatime = options->mount_flags & MS_NOATIME,
 		.layers_change = options->layers_change,
+		.watch = options->watch,
 	};
 }
 

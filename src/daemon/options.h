@@ -43,6 +43,7 @@ struct options {
 
 	struct timespec timeout;
 	bool layers_change; /* a timeout was asked for that ends */
+	bool watch;
 	unsigned int max_threads, max_idle; /* 0: the default */
 
 	const char *name; /* of the option at hand; borrowed */

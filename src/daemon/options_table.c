@@ -208,6 +208,7 @@ const struct option_spec option_specs[] = {
 	  .apply = option_timeout,
 	  .argument = OPTION_VALUE,
 	  .is_listed = true },
+	FLAG("watch", watch, "see what others change in the layers, within a moment"),
 	{ .name = "threads",
 	  .value_name = "N",
 	  .text = "requests that are worked on at once",

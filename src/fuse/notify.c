@@ -3,10 +3,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "fuse/abi.h"
 #include "fuse/transport.h"
 
-static int notify_send(struct fuse_transport *transport, enum fuse_notify_code code,
-		       const void *data, size_t size, const char *name)
+static int notify_send(struct fuse_transport *transport, int code, const void *data, size_t size,
+		       const char *name)
 {
 	/* The kernel wants the NUL as well, but does not count it in namelen. */
 	size_t name_size = name ? strlen(name) + 1 : 0;
@@ -23,14 +24,31 @@ static int notify_send(struct fuse_transport *transport, enum fuse_notify_code c
 	return transport->ops->notify(transport, iov, name ? 3 : 2);
 }
 
-int fuse_notify_entry(struct fuse_transport *transport, uint64_t parent, const char *name)
+static int notify_entry(struct fuse_transport *transport, uint64_t parent, const char *name,
+			uint32_t flags)
 {
 	struct fuse_notify_inval_entry_out out = {
 		.parent = parent,
 		.namelen = (uint32_t)strlen(name),
+		.flags = flags,
 	};
 
 	return notify_send(transport, FUSE_NOTIFY_INVAL_ENTRY, &out, sizeof(out), name);
+}
+
+int fuse_notify_entry(struct fuse_transport *transport, uint64_t parent, const char *name)
+{
+	return notify_entry(transport, parent, name, 0);
+}
+
+int fuse_notify_expire(struct fuse_transport *transport, uint64_t parent, const char *name)
+{
+	return notify_entry(transport, parent, name, FUSE_EXPIRE_ONLY);
+}
+
+int fuse_notify_epoch(struct fuse_transport *transport)
+{
+	return notify_send(transport, ABI_NOTIFY_INC_EPOCH, NULL, 0, NULL);
 }
 
 int fuse_notify_inode(struct fuse_transport *transport, uint64_t node, int64_t offset,

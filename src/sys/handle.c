@@ -33,13 +33,13 @@ union sys_handle_buffer {
 	unsigned char bytes[sizeof(struct file_handle) + SYS_HANDLE_MAX];
 };
 
-int sys_handle_get(int dirfd, const char *name, struct sys_handle *handle)
+static int handle_get(int dirfd, const char *name, int flags, struct sys_handle *handle)
 {
 	union sys_handle_buffer buf = { .handle.handle_bytes = SYS_HANDLE_MAX };
 	int mount_id, r;
 
-	r = (int)sys_retry(
-		name_to_handle_at(dirfd, name, &buf.handle, &mount_id, *name ? 0 : AT_EMPTY_PATH));
+	r = (int)sys_retry(name_to_handle_at(dirfd, name, &buf.handle, &mount_id,
+					     flags | (*name ? 0 : AT_EMPTY_PATH)));
 	if (r < 0)
 		return r;
 	if (buf.handle.handle_bytes > SYS_HANDLE_MAX)
@@ -48,6 +48,16 @@ int sys_handle_get(int dirfd, const char *name, struct sys_handle *handle)
 	handle->size = buf.handle.handle_bytes;
 	memcpy(handle->bytes, buf.handle.f_handle, handle->size);
 	return 0;
+}
+
+int sys_handle_get(int dirfd, const char *name, struct sys_handle *handle)
+{
+	return handle_get(dirfd, name, 0, handle);
+}
+
+int sys_handle_get_with(int fd, int flags, struct sys_handle *handle)
+{
+	return handle_get(fd, "", flags, handle);
 }
 
 int sys_handle_open(int mountfd, const struct sys_handle *handle, int flags)

@@ -15,6 +15,8 @@ struct sys_handle {
 
 /* Handle of @name in @dirfd ("" for @dirfd itself). -EOPNOTSUPP: the fs has none. */
 int sys_handle_get(int dirfd, const char *name, struct sys_handle *handle);
+/* Of the object of @fd, with further flags of name_to_handle_at(2). */
+int sys_handle_get_with(int fd, int flags, struct sys_handle *handle);
 /*
  * Opens the object of @handle on the file system @mountfd lies on (O_PATH). Needs
  * CAP_DAC_READ_SEARCH in the initial user namespace (else -EPERM); -ESTALE: gone.

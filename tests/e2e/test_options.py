@@ -38,9 +38,9 @@ ACCEPTED = [
     "redirect_dir=on", "redirect_dir=off", "redirect_dir=follow", "redirect_dir=nofollow",
     "metacopy=on", "metacopy=off", "index=off", "nfs_export=off", "xino=off", "xino=auto",
     "xino=on", "uuid=auto", "verity=off", "verity=on", "verity=require", "userxattr", "volatile",
-    "fsync=auto", "fsync=strict", "fsync=volatile", "default_permissions", "allow_other", "ro", "rw", "noexec", "exec", "nosuid",
-    "suid", "nodev", "dev", "noatime", "relatime", "timeout=0", "timeout=1.5", "static_nlink",
-    "max_idle_threads=2",
+    "fsync=auto", "fsync=strict", "fsync=volatile", "default_permissions", "allow_other", "ro", "rw",
+    "noexec", "exec", "nosuid", "suid", "nodev", "dev", "noatime", "relatime", "timeout=0",
+    "timeout=1.5", "watch", "static_nlink", "max_idle_threads=2",
 ]
 
 

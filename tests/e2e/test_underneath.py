@@ -2,18 +2,20 @@
 
 The oracle is a fresh mount of the same layers: with `timeout=0` the view after an edit is what
 that shows, at once.  By default views may be old, but nothing may crash, hang, show under a name what was never
-there, or lead out of the layers.
+there, or lead out of the layers.  With `watch` the view is right a moment later.
 """
 
 import errno
 import os
 import shutil
+import signal
 import stat
 import threading
 import time
 
 import pytest
 
+import oscalls
 import trees
 from trees import Symlink
 
@@ -450,3 +452,192 @@ def test_default_open_file_goes_on(union_factory):
         file.seek(0)
         assert file.read() == b"lower f"
         os.fstat(file.fileno())
+
+
+# With watch: right within a moment, at no cost for what is asked again
+
+MOMENT = 0.15
+
+
+@all_edits
+def test_watch(union_factory, outside, layer, edit):
+    u = make(union_factory, "watch").mount()
+    view(u)
+    do_edit(u, layer, edit, outside)
+    time.sleep(MOMENT)
+    seen = view(u)
+    assert trees.difference(seen, view(u.remount())) == []
+
+
+@pytest.mark.parametrize("layer", ["lower", "upper"])
+def test_watch_same_size_and_times(union_factory, layer):
+    u = make(union_factory, "watch").mount()
+    name, path = ("f", u.low("f")) if layer == "lower" else ("u", u.up("u"))
+    with open(u / name, "rb") as file:
+        file.read()
+        same_size(path, "zz")
+        assert trees.wait_until(lambda: (file.seek(0), file.read())[1].startswith(b"zz"))
+
+
+def reads(u, path, data):
+    """Until the event has come, data that is not in the kernel's cache is ESTALE."""
+    try:
+        return u.read(path) == data
+    except OSError as error:
+        assert error.errno == errno.ESTALE
+        return False
+
+
+def test_watch_names_that_were_not_there(union_factory):
+    """The kernel remembers that there was nothing."""
+    u = make(union_factory, "watch").mount()
+    for path in ("new", "both/new", "d/sub/new"):
+        assert not os.path.lexists(u / path)
+        trees.write(u.low(path), "new")
+        assert trees.wait_until(lambda path=path: os.path.lexists(u / path)), path
+
+
+def test_watch_directory_that_was_copied_up(union_factory):
+    """The part in the upper is watched from its first day."""
+    u = make(union_factory, "watch").mount()
+    u.ls("d/sub")
+    u.write("d/sub/mine", "mine")
+    u.ls("d/sub")
+    trees.write(u.up("d/sub/theirs"), "theirs")
+    assert trees.wait_until(lambda: "theirs" in u.ls("d/sub"))
+    trees.write(u.up("d/sub/mine"), "changed")
+    assert trees.wait_until(lambda: u.read("d/sub/mine") == b"changed")
+
+
+def test_watch_directory_that_was_renamed(union_factory):
+    u = make(union_factory, "watch", "redirect_dir=on").mount()
+    u.ls("d/sub")
+    os.rename(u / "d", u / "dd")
+    assert u.ls("dd") == ["a", "b", "sub"]
+    trees.write(u.low("d/theirs"), "theirs")
+    assert trees.wait_until(lambda: "theirs" in u.ls("dd"))
+    replace(u.low("d/sub/x"), "replaced")
+    assert trees.wait_until(lambda: reads(u, "dd/sub/x", b"replaced"))
+
+
+def test_watch_mount_in_a_directory_stays(union_factory):
+    """What is mounted within the union is not lost by edits around it."""
+    u = make(union_factory, "watch").mount()
+    oscalls.mount("tmpfs", u / "both/deep", "tmpfs")
+    try:
+        trees.write(u / "both/deep/in-tmpfs", "")
+        for path in ("both/new", "both/deep/new", "new"):
+            trees.write(u.low(path), "")
+        os.chmod(u.low("both/deep"), 0o700)
+        assert trees.wait_until(lambda: "new" in u.ls("both"))
+        assert u.ls("both/deep") == ["in-tmpfs"]
+    finally:
+        oscalls.umount(u / "both/deep")
+    assert trees.wait_until(lambda: "new" in u.ls("both/deep"))
+
+
+def test_watch_more_events_than_the_queue_takes(union_factory):
+    """Lost events are no lost changes."""
+    u = make(union_factory, "watch").mount()
+    view(u)
+    assert not os.path.lexists(u / "d/last")
+    (daemon,) = u.mounted.daemons()
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        with open("/proc/sys/fs/fanotify/max_queued_events", encoding="ascii") as file:
+            count = int(file.read()) + 10
+        os.mkdir(u.low("d/many"))
+        for i in range(count // 2):
+            os.close(os.open(u.low(f"d/{i}"), os.O_CREAT | os.O_WRONLY))
+            os.unlink(u.low(f"d/{i}"))
+        trees.write(u.low("d/last"), "last")
+        replace(u.low("d/a"), "replaced")
+        replace(u.low("both/low"), "replaced")
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    assert trees.wait_until(lambda: "last" in u.ls("d"))
+    assert trees.wait_until(lambda: os.path.lexists(u / "d/last"))
+    assert trees.wait_until(lambda: reads(u, "d/a", b"replaced"))
+    assert trees.wait_until(lambda: reads(u, "both/low", b"replaced"))
+    time.sleep(MOMENT)
+    seen = view(u)
+    assert trees.difference(seen, view(u.remount())) == []
+
+
+def test_watch_own_changes_invalidate_nothing(union_factory):
+    """What comes through the mount is known: the kernel goes on relying on what it has."""
+    asked = []
+    for opts in ([], ["watch"]):
+        u = make(union_factory, *opts).mount()
+        u.write("mine", "x" * 4096)
+        with open(u / "mine", "rb") as file:
+            file.read()
+            before = requests(u)
+            for i in range(300):
+                u.append("both/mine", "x")
+                os.chmod(u / "both/low", 0o600 + i % 8)
+                os.stat(u / "mine")
+                file.seek(0)
+                file.read()
+            asked.append(requests(u) - before)
+        u.umount()
+    # The rest is the daemon reading, and dropping, what it hears of itself.
+    assert asked[1] < asked[0] * 1.2, asked
+
+
+def requests(u):
+    """How many system calls the daemon made so far that read a message or a layer."""
+    (daemon,) = u.mounted.daemons()
+    with open(f"/proc/{daemon}/io", encoding="ascii") as file:
+        return int(dict(line.split(": ") for line in file)["syscr"])
+
+
+def test_watch_storm(union_factory):
+    """Editors below and above at once; in the end both sides see the same."""
+    u = make(union_factory, "watch").mount()
+    os.mkdir(u.low("storm"))
+    end, failures = time.monotonic() + 2, []
+
+    def below():
+        i = 0
+        while time.monotonic() < end:
+            i += 1
+            replace(u.low(f"storm/n{i % 8}"), f"n{i % 8} {i}")
+            if i % 5 == 0:
+                swap(u.low("d"), u.low("e"))
+
+    def above():
+        i = 0
+        while time.monotonic() < end:
+            i += 1
+            try:
+                u.write(f"both/m{i % 4}", f"m{i % 4} {i}")
+                u.ls("storm")
+                name = f"n{i % 8}"
+                data = u.read(f"storm/{name}").decode()
+                if not data.startswith(name):
+                    failures.append((name, data))
+                os.rename(u / f"both/m{i % 4}", u / f"both/r{i % 4}")
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ESTALE):
+                    failures.append(error)
+    threads = [threading.Thread(target=target) for target in (below, above, above)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+    assert failures == []
+    time.sleep(MOMENT)
+    seen = view(u)
+    assert trees.difference(seen, view(u.remount())) == []
+
+
+def test_watch_unmounts_while_events_come(union_factory):
+    u = make(union_factory, "watch").mount()
+    for _ in range(10):
+        view(u)
+        for i in range(300):
+            trees.write(u.low("d/a"), f"{i}")
+            replace(u.low("d/b"), f"{i}")
+        u.remount()
