@@ -19,7 +19,7 @@
 #include "sys/file.h"
 
 #define SYS_RUNTIME_NAME "veneer"
-#define SYS_SOCKET_BACKLOG 8
+#define SYS_SOCKET_BACKLOG 32
 /* Beside the name of a socket that is being made. */
 #define SYS_SOCKET_NEW ".new"
 #define SYS_SOCKET_NAME_MAX 64

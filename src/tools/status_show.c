@@ -155,6 +155,8 @@ static const struct mounts_entry *status_find(struct status_view *view, const ch
 	if (r == -ENOTCONN)
 		strbuf_append_string(&why, "the daemon of this mount is gone: unmount it and mount "
 					   "it again");
+	else if (r == -EACCES)
+		strbuf_append_format(&why, "%s (only the user who mounted may ask)", strerror(-r));
 	else if (r < 0)
 		strbuf_append_string(&why, strerror(-r));
 	else
