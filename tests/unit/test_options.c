@@ -54,11 +54,13 @@ static void test_defaults(void **state)
 	accept(&options, "lowerdir=/a");
 	config = options_core_config(&options);
 	assert_int_equal(config.lowers.count, 1);
-	assert_int_equal(config.redirect, CORE_REDIRECT_FOLLOW);
+	assert_int_equal(config.redirect, CORE_REDIRECT_ON);
 	assert_int_equal(config.fsync, CORE_FSYNC_AUTO);
 	assert_int_equal(config.xattrs, CORE_XATTRS_AUTO);
 	assert_true(config.metacopy);
+	assert_int_equal(config.verity, CORE_VERITY_OFF);
 	assert_false(config.layers_change);
+	assert_false(config.watch);
 	assert_int_equal(options.timeout.tv_sec, FUSE_VALID_FOREVER.tv_sec);
 	options_deinit(&options);
 }
@@ -143,8 +145,8 @@ static void test_words(void **state)
 		{ "redirect_dir=off", CORE_REDIRECT_FOLLOW, true },
 		{ "redirect_dir=nofollow", CORE_REDIRECT_NOFOLLOW, true },
 		{ "metacopy=on", CORE_REDIRECT_ON, true },
-		{ "metacopy=off", CORE_REDIRECT_FOLLOW, false },
-		{ "index=off,nfs_export=off,verity=off,uuid=null,xino=off", CORE_REDIRECT_FOLLOW,
+		{ "metacopy=off", CORE_REDIRECT_ON, false },
+		{ "index=off,nfs_export=off,verity=off,uuid=null,xino=off", CORE_REDIRECT_ON,
 		  true },
 	};
 
@@ -160,6 +162,18 @@ static void test_words(void **state)
 		assert_int_equal(config.metacopy, cases[i].metacopy);
 		options_deinit(&options);
 	}
+}
+
+static void test_verity(void **state)
+{
+	struct options options;
+
+	accept(&options, LAYERS "verity=on");
+	assert_int_equal(options_core_config(&options).verity, CORE_VERITY_ON);
+	options_deinit(&options);
+	accept(&options, LAYERS "verity=on,verity=require");
+	assert_int_equal(options_core_config(&options).verity, CORE_VERITY_REQUIRE);
+	options_deinit(&options);
 }
 
 static void test_fsync(void **state)
@@ -210,8 +224,7 @@ static void test_numbers(void **state)
 
 static void test_refused(void **state)
 {
-	static const char *const not_yet[] = { "index=on",	 "nfs_export=on", "verity=on",
-					       "verity=require", "writeback=1",	  "auto_unmount" };
+	static const char *const not_yet[] = { "nfs_export=on", "writeback=1", "auto_unmount" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(not_yet); i++) {
 		char text[256] = LAYERS;
@@ -231,8 +244,6 @@ static void test_conflicts(void **state)
 	assert_refused("ro", "lowerdir= is missing");
 	assert_refused("lowerdir=/l,upperdir=/u", "workdir=");
 	assert_refused("lowerdir=/l,workdir=/w", "upperdir=");
-	assert_refused(LAYERS "userxattr,redirect_dir=on", "userxattr");
-	assert_refused(LAYERS "userxattr,metacopy=on", "userxattr");
 	assert_refused(LAYERS "metacopy=on,redirect_dir=off", "redirect_dir=on");
 	assert_refused(LAYERS "allow_root,allow_other", "allow_root");
 }
@@ -282,6 +293,7 @@ int main(void)
 		cmocka_unit_test(test_commas),
 		cmocka_unit_test(test_several_arguments),
 		cmocka_unit_test(test_words),
+		cmocka_unit_test(test_verity),
 		cmocka_unit_test(test_fsync),
 		cmocka_unit_test(test_timeout),
 		cmocka_unit_test(test_numbers),
