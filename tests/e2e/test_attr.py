@@ -646,7 +646,7 @@ def test_append_flag(union, layer):
     os.close(fd)
 
 
-def test_two_appenders_do_not_overwrite(union, child):
+def test_two_appenders_do_not_overwrite(union):
     u = union({"f": ""})
     one = os.open(u / "f", os.O_WRONLY | os.O_APPEND)
     two = os.open(u / "f", os.O_WRONLY | os.O_APPEND)

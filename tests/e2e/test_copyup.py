@@ -429,7 +429,7 @@ def test_write_beyond_the_old_end(union):
     assert u.read("f") == b"abc" + b"\0" * 99_997 + b"z"
 
 
-def test_copy_up_of_many_at_once(union, child):
+def test_copy_up_of_many_at_once(union):
     """Eight processes change one file each and one file in common."""
     u = union({"d": {**{f"f{i}": f"{i}" for i in range(8)}, "common": "c" * MIB}})
     pids = []
@@ -526,7 +526,7 @@ def test_metacopy_off_copies_data(union):
     assert trees.read(u.up("f")) == b"x" * MIB
 
 
-def test_metacopy_keeps_capabilities_when_data_follows(union, as_user):
+def test_metacopy_keeps_capabilities_when_data_follows(union):
     cap = oscalls.cap_xattr()
     u = union({"f": File(data="x", mode=0o755, xattrs={"security.capability": cap})},
               opts=["metacopy=on"])

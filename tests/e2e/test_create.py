@@ -8,7 +8,7 @@ import pytest
 
 import oscalls
 import trees
-from trees import Dir, File, Node, Symlink, whiteout
+from trees import Dir, File, Symlink, whiteout
 
 OPAQUE = "trusted.overlay.opaque"
 

@@ -6,7 +6,6 @@ import os
 import pytest
 
 import oscalls
-from contenders import MountError
 from trees import Dir, File, Hard, Symlink, whiteout
 
 

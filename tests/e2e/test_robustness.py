@@ -1,6 +1,7 @@
 """Layers that no honest program wrote, layers edited while mounted, and too few descriptors."""
 
 import errno
+import itertools
 import os
 import resource
 import shutil
@@ -108,8 +109,9 @@ def test_redirect_to_itself_below(union):
     ("origin", b""), ("origin", b"x"), ("origin", b"\0\xfb\xff\0\1" + b"u" * 16),
     ("origin", b"\0\xfb\x1d\0\1" + b"u" * 16 + b"\0" * 8), ("origin", bytes(range(200))),
     ("origin", b"\1\xfb\x1d\xff\1" + b"u" * 24), ("opaque", b""), ("opaque", b"z"),
-    ("opaque", b"yy"), ("opaque", b"y" * 300), ("impure", b""), ("impure", b"n" * 300), ("nlink", b"U+999999999999"),
-    ("nlink", b"garbage"), ("nlink", b"L-5"), ("upper", b"x" * 50), ("uuid", b"short"), ("uuid", b"u" * 100),
+    ("opaque", b"yy"), ("opaque", b"y" * 300), ("impure", b""), ("impure", b"n" * 300),
+    ("nlink", b"U+999999999999"), ("nlink", b"garbage"), ("nlink", b"L-5"), ("upper", b"x" * 50),
+    ("uuid", b"short"), ("uuid", b"u" * 100),
     ("protattr", b"zzz"), ("protattr", b"i" * 100), ("protattr", b""), ("whiteout", b"x"),
     ("whiteouts", b""), ("unknown", b"x"), ("", b"x")], ids=lambda value: repr(value[:12]))
 def test_bad_xattrs(union_factory, key, value):
@@ -149,19 +151,21 @@ def test_bad_metacopy(union, value, opts):
 
 def test_types_change_from_layer_to_layer(union):
     """Everything over everything, with private xattrs where they do not belong."""
-    kinds = [File(data="x", xattrs={T + "opaque": "y", T + "redirect": "d"}), {"s": {"t": ""}}, Symlink(target="."),
-             Node(), whiteout(), opaque({}), Node(type=stat.S_IFCHR, rdev=(1, 3), xattrs={T + "opaque": "y"})]
-    count = len(kinds)
-    layers = [{f"n{i}{j}": kinds[(i if layer == 0 else j) % count] for i in range(count) for j in range(count)}
-              for layer in range(2)]
-    u = union(*layers, upper={f"n{i}{i}": whiteout() for i in range(0, count, 2)}, opts=["redirect_dir=on"])
+    kinds = [File(data="x", xattrs={T + "opaque": "y", T + "redirect": "d"}), {"s": {"t": ""}},
+             Symlink(target="."), Node(), whiteout(), opaque({}),
+             Node(type=stat.S_IFCHR, rdev=(1, 3), xattrs={T + "opaque": "y"})]
+    pairs = list(itertools.product(range(len(kinds)), repeat=2))
+    u = union({f"n{i}{j}": kinds[i] for i, j in pairs}, {f"n{i}{j}": kinds[j] for i, j in pairs},
+              upper={f"n{i}{i}": whiteout() for i in range(0, len(kinds), 2)},
+              opts=["redirect_dir=on"])
     disturb(u, walk(u))
     assert is_alive(u)
 
 
 def test_absurd_names(union):
-    names = ["\n", "\r", "\t", "\x01", "\x7f", "\udcff\udcfe", "%s%n", "$(reboot)", "`x`", "';--", "*", "?", "a" * 255,
-             "\\", "\\\\", "trusted.overlay.opaque", "#", "#0", "#ffff", ".wh", ".w", ".nfs001", ".fuse_hidden0001", "~"]
+    names = ["\n", "\r", "\t", "\x01", "\x7f", "\udcff\udcfe", "%s%n", "$(reboot)", "`x`", "';--", "*",
+             "?", "a" * 255, "\\", "\\\\", "trusted.overlay.opaque", "#", "#0", "#ffff", ".wh", ".w",
+             ".nfs001", ".fuse_hidden0001", "~"]
     u = union({name: {name: "x"} for name in names})
     assert u.ls() == sorted(names)
     for name in names:
@@ -256,12 +260,14 @@ def touch_data(path, flags):
 
 
 def use_everything(u):
-    for call in (lambda: u.ls("d"), lambda: touch_data(u / "d/up", os.O_RDONLY),
-                 lambda: touch_data(u / "d/low", os.O_RDONLY), lambda: touch_data(u / "d/low", os.O_WRONLY),
-                 lambda: touch_data(u / "d/up", os.O_WRONLY), lambda: u.write("d/new", ""), lambda: os.mkdir(u / "d/n"),
-                 lambda: os.rename(u / "d/low", u / "e/low"), lambda: os.rename(u / "d/up", u / "up"),
-                 lambda: os.unlink(u / "d/up"), lambda: os.unlink(u / "e/x"), lambda: shutil.rmtree(u / "d"),
-                 lambda: os.mkdir(u / "d"), lambda: os.listdir(u.mnt)):
+    up, low = u / "d/up", u / "d/low"
+    for call in (lambda: u.ls("d"), lambda: touch_data(up, os.O_RDONLY),
+                 lambda: touch_data(low, os.O_RDONLY), lambda: touch_data(low, os.O_WRONLY),
+                 lambda: touch_data(up, os.O_WRONLY), lambda: u.write("d/new", ""),
+                 lambda: os.mkdir(u / "d/n"), lambda: os.rename(low, u / "e/low"),
+                 lambda: os.rename(up, u / "up"), lambda: os.unlink(up), lambda: os.unlink(u / "e/x"),
+                 lambda: shutil.rmtree(u / "d"), lambda: os.mkdir(u / "d"),
+                 lambda: os.listdir(u.mnt)):
         attempt(call)
 
 
