@@ -101,7 +101,7 @@ struct node_file {
 	struct metacopy *digest; /* what its data must be; owned, or NULL; node lock */
 	/* While NODE_INDEXED: the entry, and how many names the union shows (index_lock). */
 	struct name *index_name; /* counted; constant */
-	int64_t nlink;
+	_Atomic int64_t nlink;
 	uint32_t lower_nlink; /* of the lower file; 0: not known. Constant */
 };
 
