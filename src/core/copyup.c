@@ -299,6 +299,17 @@ static int copyup_enter_index(struct copyup *c)
 	return r;
 }
 
+/*
+ * Without an index the copy of one of several names is a file of its own, so it cannot keep the
+ * number that the others go on having: 0, or the new number.
+ */
+static uint64_t copyup_new_ino(const struct copyup *c, const struct statx *copy)
+{
+	if (node_is_dir(c->node) || c->st.stx_nlink == 1 || node_has(c->node, NODE_INDEXED))
+		return 0;
+	return ident_ino(&c->core->ident, sys_stat_dev(copy), copy->stx_ino);
+}
+
 /* From now on the node's object is the copy. The parent's lock is held for writing. */
 static int copyup_settle(struct copyup *c, struct node *parent, const char *name)
 {
@@ -334,8 +345,12 @@ static int copyup_settle(struct copyup *c, struct node *parent, const char *name
 			datafd_unref(core, data);
 		return r;
 	}
+	uint64_t ino = copyup_new_ino(c, &st);
+
 	node_lock(core, node);
 	node->upper_ino = st.stx_ino;
+	if (ino)
+		node->ino = ino;
 	if (upper) {
 		node->dir->upper = upper;
 		watch_dir_again(node);

@@ -110,7 +110,8 @@ struct node {
 	_Atomic uint32_t refs; /* all the kernel's references count as one */
 	_Atomic uint32_t flags; /* enum node_flag */
 	uint64_t lookups; /* the kernel's references; node lock */
-	uint64_t ino; /* st_ino, constant */
+	/* st_ino; constant, but for a copy that leaves its other names behind (no index) */
+	_Atomic uint64_t ino;
 	uint64_t upper_ino; /* real number in the upper, once NODE_UPPER */
 	uint32_t type; /* S_IFMT bits, constant */
 	struct link *links; /* owned; the first one is used to reach it */

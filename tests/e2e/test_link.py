@@ -248,3 +248,18 @@ def test_index_entry_with_a_count_that_cannot_be_read_stays(indexed):
     os.setxattr(entry, "trusted.overlay.nlink", b"nonsense" * 10)
     u.mount()
     assert u.read("b") == b"new"
+
+
+def test_names_that_came_apart_are_two_files(union):
+    """Without an index: programs that compare st_ino must not take them for one."""
+    u = union({"a": "x", "b": Hard("a"), "c": "z"}, opts=["index=off"])
+    with open(u / "a", "ab") as file:
+        file.write(b"y")
+        file.flush()
+        assert os.fstat(file.fileno()).st_ino == u.ino("a") != u.ino("b")
+    listed = {entry.name: entry.inode() for entry in os.scandir(u.mnt)}
+    assert listed == {name: u.ino(name) for name in "abc"}
+    numbers = u.ino("a"), u.ino("b")
+    u.remount()
+    assert (u.ino("a"), u.ino("b")) == numbers
+    assert (u.read("a"), u.read("b")) == (b"xy", b"x")
