@@ -21,11 +21,13 @@ sys.path[:0] = [HERE, os.path.join(HERE, '../differential')]
 
 import scenarios			# noqa: E402
 import syscalls				# noqa: E402
+import userns				# noqa: E402
 from snapshot import Snapshot, raw_tree	# noqa: E402
 
 VENEER = os.path.abspath(os.environ.get('VENEER', os.path.join(CHECKOUT, 'build/veneer')))
 FAULTY = os.path.abspath(os.environ.get('VENEER_FAULTS', VENEER + '-faults'))
-OPTIONS = 'redirect_dir=on'
+# By hand also: redirect_dir=on,metacopy=on,index=on
+OPTIONS = os.environ.get('VENEER_FAULT_OPTIONS', 'redirect_dir=on')
 FIRED = 'fault:'		# how veneer-faults starts the line that says its fault has come
 MOST = 60			# mutations that no operation here needs
 PATIENCE_S = 30
@@ -56,7 +58,8 @@ class Daemon:
             env['VENEER_FAULT'] = fault
         self.log_path = f'{stage.home}/log'
         with open(self.log_path, 'wb') as log:
-            self.process = subprocess.Popen([program, '-f', '-o', stage.options(), stage.mnt],
+            self.process = subprocess.Popen([program, '-f', '-o', 'compat=kernel,' + stage.options(),
+                                             stage.mnt],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env=env)
         before, end = os.stat(stage.home).st_dev, time.monotonic() + PATIENCE_S
@@ -164,6 +167,9 @@ def tree_of(shot):
 
 @pytest.fixture(scope='module')
 def stage():
+    # Mounts of this process alone: a copy of one in a namespace that someone else makes
+    # meanwhile would keep its daemon from ending.
+    userns.isolate(False)
     home = tempfile.mkdtemp(prefix='veneer-fault-', dir='/var/tmp')
     os.umask(0o022)
     # What is tested is the order of steps, not the disk: nothing here needs to be synced to one.
