@@ -114,10 +114,10 @@ class Veneer(Overlay):
 
     def mount(self):
         before = os.stat(self.root).st_dev
+        more = [] if self.case.native else like_kernel(self.case.options)
         with open(f'{self.home}/log', 'ab') as log:
             self.daemon = subprocess.Popen(
-                [self.program, '-f', '-o', option_string(self.case, self.upper, self.work,
-                                                         like_kernel(self.case.options)),
+                [self.program, '-f', '-o', option_string(self.case, self.upper, self.work, more),
                  self.root], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         end = time.monotonic() + MOUNT_TIMEOUT_S
         while self.daemon.poll() is None and time.monotonic() < end:

@@ -214,11 +214,11 @@ class Realiser:
         self.dress(node, path)
 
     def make_whiteout(self, path):
-        if self.form == 'device':
+        parent, name = os.path.split(path)
+        if self.form == 'device' or (self.form == 'name' and name == LONG_NAME):
             os.mknod(path, stat.S_IFCHR, 0)
             return
         if self.form == 'name':
-            parent, name = os.path.split(path)
             path = f'{parent}/.wh.{name}'
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o644))
         if self.form == 'xattr':

@@ -15,8 +15,9 @@ class Facts:
 
     def __init__(self, case):
         self.case = case
-        self.index = 'index=on' in case.options
-        self.redirect = bool({'redirect_dir=on', 'metacopy=on'} & set(case.options))
+        self.index = 'index=on' in case.options or case.native
+        self.redirect = bool({'redirect_dir=on', 'metacopy=on'} & set(case.options)) or (
+            case.native and 'redirect_dir=off' not in case.options)
         self.metacopy = 'metacopy=on' in case.options
         self.plain_root = None		# where the model is
         self.multi = set()		# inode keys of the model's files with several lower names

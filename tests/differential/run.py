@@ -37,6 +37,7 @@ class Case:
         self.private = 'user.overlay.' if args.user else 'trusted.overlay.'
         self.options = ['userxattr'] if args.user else list(args.option_sets[
             seed % len(args.option_sets)])
+        self.native = 'kernel' not in args.contenders	# by veneer's own defaults
         self.lowers, self.on_other = [], []
         self.xattr_whiteouts = False
         self.on_tmpfs = self.rng.random() < 0.5
