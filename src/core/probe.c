@@ -512,6 +512,17 @@ int probe_layers(struct core *core, struct node *parent, const char *name, struc
 	return r;
 }
 
+/* Reads what the index entry in @fd says into @probe. */
+static int probe_index_entry(struct probe *probe, int fd, const struct found *found)
+{
+	int r = probe_read_metacopy(probe, fd, found->upper.name, &found->upper.st);
+
+	if (r < 0 || !probe->metacopy)
+		return r;
+	return probe->core->metacopy ? probe_read_redirect(probe, fd, found->upper.name, 0, "") :
+				       -EPERM;
+}
+
 int probe_index_metacopy(struct core *core, struct found *found)
 {
 	struct probe probe = { .core = core };
@@ -519,15 +530,17 @@ int probe_index_metacopy(struct core *core, struct found *found)
 
 	if (fd < 0)
 		return fd;
-	int r = probe_read_metacopy(&probe, fd, found->upper.name, &found->upper.st);
+	int r = probe_index_entry(&probe, fd, found);
 
 	ldir_unpin(found->upper.dir);
-	if (r == 0 && probe.metacopy && !core->metacopy)
-		r = -EPERM;
-	/* Whatever the lower part is, its data is found from it. */
+	/* Whatever the lower part is, its data is found from it. Its other names may need the
+	 * redirect, though: where they are now, there may be nothing below. */
 	if (r == 0) {
 		found->is_metacopy = probe.metacopy;
 		found->metacopy = probe.value;
+		if (probe.absolute)
+			found->redirect = ptr_take(probe.want);
 	}
+	free(probe.want);
 	return r;
 }
