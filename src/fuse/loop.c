@@ -64,7 +64,8 @@ static struct loop_reply *loop_reply_new(const struct iovec *iov, int count)
 		return NULL;
 	reply->size = size;
 	for (int i = 0; i < count; i++) {
-		memcpy(reply->data + at, iov[i].iov_base, iov[i].iov_len);
+		if (iov[i].iov_len > 0) /* an empty part may have no base */
+			memcpy(reply->data + at, iov[i].iov_base, iov[i].iov_len);
 		at += iov[i].iov_len;
 	}
 	return reply;
