@@ -139,12 +139,20 @@ void clone_privileges_deinit(struct clone_privileges *privileges)
 
 int clone_restore(int fd, const struct statx *st, const struct clone_privileges *privileges)
 {
-	int r = 0;
+	const mode_t set_ids = S_ISUID | S_ISGID;
+	struct statx now;
+	int r = sys_stat(fd, "", &now);
 
-	if (privileges->size > 0)
+	if (r < 0)
+		return r;
+	/* Somebody changed the owner or the mode meanwhile: what that took away stays away. */
+	bool same = now.stx_uid == st->stx_uid && now.stx_gid == st->stx_gid &&
+		    (now.stx_mode | set_ids) == (st->stx_mode | set_ids);
+
+	if (same && privileges->size > 0)
 		r = upper_setxattr(fd, XATTR_CAPABILITY, privileges->capability, privileges->size,
 				   0);
-	if (r == 0 && st->stx_mode & (S_ISUID | S_ISGID))
+	if (r == 0 && same && st->stx_mode & set_ids)
 		r = upper_chmod(fd, st->stx_mode & 07777);
 	return r < 0 ? r : clone_stat_times(fd, st);
 }

@@ -29,7 +29,8 @@ struct clone_privileges {
 
 /* Saves what writes to @fd (O_PATH) would take away; clone_restore() gives it back. */
 int clone_save(int fd, struct clone_privileges *privileges);
-/* Set-id bits, capabilities and times as they were in @st and @privileges. */
+/* Set-id bits and capabilities (unless owner or mode changed meanwhile) and times as they were in
+ * @st and @privileges. */
 int clone_restore(int fd, const struct statx *st, const struct clone_privileges *privileges);
 void clone_privileges_deinit(struct clone_privileges *privileges);
 

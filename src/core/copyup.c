@@ -377,7 +377,11 @@ static int copyup_settle_orphan(struct copyup *c)
 {
 	int r = datafd_keep_orphan(c->core, c->node, c->core->work.fd, c->temp);
 
-	return r < 0 ? r : copyup_settle(c, NULL, NULL);
+	if (r == 0)
+		r = copyup_settle(c, NULL, NULL);
+	if (r < 0) /* the copy will be discarded, so nothing may lead to it */
+		datafd_release_orphan(c->core, c->node);
+	return r;
 }
 
 /*

@@ -282,6 +282,19 @@ static int creation_node(struct core *core, struct creation *c, const struct sta
 	return 0;
 }
 
+/* The name may still be known as that of an object which somebody removed from the upper. */
+static int creation_add_name(struct core *core, struct node *node, const struct target *target)
+{
+	struct node *owner = node_add_name(core, node, target->dir, target->name);
+
+	if (owner && owner != node) {
+		node_remove_name(core, owner, target->dir, target->name);
+		node_unref(core, owner);
+		owner = node_add_name(core, node, target->dir, target->name);
+	}
+	return owner == node ? 0 : -ENOMEM;
+}
+
 /* Takes the new object into the table of nodes. */
 static int creation_adopt(struct core *core, struct creation *c, struct target *target, bool open,
 			  struct core_entry *entry)
@@ -300,8 +313,8 @@ static int creation_adopt(struct core *core, struct creation *c, struct target *
 		if (!node->dir->upper)
 			r = -ENOMEM;
 	}
-	if (r == 0 && node_add_name(core, node, target->dir, target->name) != node)
-		r = -ENOMEM;
+	if (r == 0)
+		r = creation_add_name(core, node, target);
 	if (r == 0) {
 		node_lookup_add(core, node);
 		entry->node = node->id;

@@ -77,6 +77,19 @@ static int link_mark_origin(struct core *core, struct node *node, struct node *d
 	return copyup_mark_impure(core, dir);
 }
 
+/* From now on its names are found to be one file. */
+static void link_add_identity(struct core *core, struct node *node, int source)
+{
+	struct statx st;
+
+	if (sys_stat(source, "", &st) < 0)
+		return; /* they are, but for this the next lookup has to ask the disk */
+	struct node *first = node_add_identity(core, node, sys_stat_dev(&st), st.stx_ino);
+
+	if (first != node)
+		node_unref(core, first);
+}
+
 static int link_run(struct core *core, struct node *node, int source, struct target *target,
 		    struct core_entry *entry)
 {
@@ -100,10 +113,7 @@ static int link_run(struct core *core, struct node *node, int source, struct tar
 	}
 	node_insert_link(core, link);
 	datafd_release_orphan(core, node);
-	struct node *first = node_add_identity(core, node, core->layers[0].dev, node->upper_ino);
-
-	if (first != node)
-		node_unref(core, first);
+	link_add_identity(core, node, source);
 	target_changed(target->dir, 0);
 	node_lookup_add(core, node);
 	entry->node = node->id;

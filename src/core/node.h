@@ -58,8 +58,10 @@ struct link {
 /* What only directories have. */
 struct node_dir {
 	struct lock_rw lock; /* the directory's names, see above */
-	struct ldir *upper; /* counted; NULL until it is in the upper */
-	struct ldir **lowers; /* counted; the merged lower directories, top first. Constant. */
+	struct ldir *_Atomic upper; /* counted; NULL until it is in the upper */
+	/* Counted; the merged lower directories, top first. Constant, but for one that turned out
+	 * to be empty and was replaced (remove_adopt_cleared()). */
+	struct ldir **lowers;
 	unsigned int lower_count;
 	bool opaque; /* the upper one has the opaque attribute; guarded by lock */
 	bool dead; /* removed; guarded by lock */

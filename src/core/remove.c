@@ -282,3 +282,34 @@ int remove_clear_dir(struct core *core, struct node *node, const struct target *
 	workdir_discard(core, temp);
 	return r;
 }
+
+void remove_adopt_cleared(struct core *core, struct node *node, const struct target *target)
+{
+	struct node_dir *dir = node->dir;
+	struct statx st;
+	struct ldir *upper = NULL;
+
+	if (sys_stat(target->fd, target->name, &st) == 0 && S_ISDIR(st.stx_mode))
+		upper = ldir_new(target->dir->dir->upper, target->name, &st);
+	if (!upper) { /* what is there cannot be told: the name has to be looked up again */
+		remove_settle(core, node, target);
+		return;
+	}
+	node_lock(core, node);
+	struct ldir *old = dir->upper;
+	unsigned int count = dir->lower_count;
+	bool pinned = dir->pinned;
+
+	dir->upper = upper;
+	dir->lower_count = 0;
+	dir->pinned = false;
+	dir->opaque = true;
+	node->upper_ino = st.stx_ino;
+	node_unlock(core, node);
+	for (unsigned int i = 0; i < count; i++)
+		ldir_unref(&core->fds, dir->lowers[i]);
+	if (pinned)
+		ldir_unpin(old);
+	ldir_unref(&core->fds, old);
+	target_changed(node, 0);
+}

@@ -19,5 +19,10 @@ void remove_settle(struct core *core, struct node *node, const struct target *ta
  */
 int remove_clear_dir(struct core *core, struct node *node, const struct target *target,
 		     bool *cleared);
+/*
+ * After remove_clear_dir(), when the rename failed: the node's directory is the opaque one now.
+ * Its lock is held for writing.
+ */
+void remove_adopt_cleared(struct core *core, struct node *node, const struct target *target);
 
 #endif

@@ -447,7 +447,7 @@ static int rename_locked(struct renaming *r)
 	if (e == 0)
 		e = rename_move(r);
 	if (e < 0 && r->target_cleared)
-		remove_settle(r->core, r->to.node, &r->to.at);
+		remove_adopt_cleared(r->core, r->to.node, &r->to.at);
 	return e;
 }
 
