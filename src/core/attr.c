@@ -208,10 +208,16 @@ static int attr_check_set(const struct node *node, const struct core_setattr *se
 	return -EPERM;
 }
 
+/* True if the caller belongs to the group. */
+static bool attr_is_member(const struct core *core, const struct core_call *call, gid_t gid)
+{
+	/* The root of a user namespace has its set-id bits taken away as well. */
+	return call->gid == gid || (core->in_userns && call->uid == 0) ||
+	       (call->has_group && call->has_group(call->context, gid));
+}
+
 int attr_kill_suidgid(const struct core *core, const struct core_call *call, int fd)
 {
-	/* The kernel has this done for the root of a user namespace as well. */
-	bool is_member = core->in_userns && call->uid == 0;
 	struct statx st;
 	int r = sys_stat(fd, "", &st);
 
@@ -221,7 +227,7 @@ int attr_kill_suidgid(const struct core *core, const struct core_call *call, int
 
 	mode &= ~S_ISUID;
 	/* As since Linux 6.2: someone outside the group loses the bit however the file may be run. */
-	if (mode & S_IXGRP || (call->gid != st.stx_gid && !is_member))
+	if (mode & S_ISGID && (mode & S_IXGRP || !attr_is_member(core, call, st.stx_gid)))
 		mode &= ~S_ISGID;
 	return mode == (st.stx_mode & 07777) ? 0 : upper_chmod(fd, mode);
 }

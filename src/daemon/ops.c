@@ -1,8 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 #include "daemon/ops.h"
 
+#include "sys/creds.h"
+#include "sys/signals.h"
+
 /* What a node and its names cost in memory, roughly: many forgets are worth a malloc_trim(). */
 #define OPS_NODE_WEIGHT 256
+
+/* A request tells the primary group only. Its thread waits for the answer, so it is there. */
+static bool ops_has_group(void *context, gid_t gid)
+{
+	const struct fuse_request *request = context;
+
+	return request->pid > 0 && sys_creds_thread_has_group(request->pid, gid);
+}
+
+/*
+ * The kernel tells of any signal, SIGCHLD and timers too, and once only.  What is stopped by one
+ * begins anew when the caller tries again, so a large copy would never end under a timer: only
+ * signals that ask to stop count, and those are looked for again each time.
+ */
+static bool ops_is_interrupted(void *context)
+{
+	struct fuse_request *request = context;
+
+	return fuse_request_is_interrupted(request) &&
+	       (request->pid == 0 || sys_signals_want_stop((pid_t)request->pid));
+}
 
 struct core_call ops_call(struct fuse_request *request, mode_t umask)
 {
@@ -10,7 +34,8 @@ struct core_call ops_call(struct fuse_request *request, mode_t umask)
 		.uid = request->uid,
 		.gid = request->gid,
 		.umask = umask,
-		.is_interrupted = fuse_request_is_interrupted,
+		.is_interrupted = ops_is_interrupted,
+		.has_group = ops_has_group,
 		.context = request,
 	};
 }

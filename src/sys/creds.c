@@ -5,15 +5,23 @@
  */
 #include "sys/creds.h"
 
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/securebits.h>
 #include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "sys/call.h"
+
+/* More than /proc/PID/status can be with the most groups there are; only what is read costs. */
+#define SYS_CREDS_STATUS_SIZE (1 << 20)
 
 /* The process' own, written once by sys_creds_init() before there are threads. */
 static struct {
@@ -46,6 +54,58 @@ bool sys_creds_is_initial_userns(void)
 	struct stat st;
 
 	return stat("/proc/self/ns/user", &st) == 0 && st.st_ino == initial;
+}
+
+static bool sys_creds_line_has(const char *line, gid_t gid)
+{
+	char *end;
+
+	for (const char *at = line; *at && *at != '\n'; at = end) {
+		unsigned long each = strtoul(at, &end, 10);
+
+		if (end == at)
+			return false;
+		if (each == gid)
+			return true;
+		end += strspn(end, " \t");
+	}
+	return false;
+}
+
+/* As much of the file as there is room for; its size, or -errno. */
+static ssize_t sys_creds_read_all(int fd, char *buf, size_t size)
+{
+	size_t used = 0;
+	ssize_t got = 1;
+
+	while (used < size && got > 0) {
+		got = sys_retry(read(fd, buf + used, size - used));
+		if (got < 0)
+			return got;
+		used += (size_t)got;
+	}
+	return (ssize_t)used;
+}
+
+bool sys_creds_thread_has_group(pid_t tid, gid_t gid)
+{
+	static const char key[] = "\nGroups:";
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
+	_cleanup_close_ int fd = (int)sys_retry(open(path, O_RDONLY | O_CLOEXEC));
+	_cleanup_free_ char *text = fd < 0 ? NULL : malloc(SYS_CREDS_STATUS_SIZE + 1);
+	ssize_t size = text ? sys_creds_read_all(fd, text, SYS_CREDS_STATUS_SIZE) : -1;
+
+	if (size < 0)
+		return false;
+	text[size] = '\0';
+	const char *line = strstr(text, key);
+
+	if (!line)
+		return false;
+	line += sizeof(key) - 1;
+	return sys_creds_line_has(line + strspn(line, " \t"), gid);
 }
 
 int sys_creds_init(void)

@@ -24,6 +24,12 @@ bool sys_creds_has_cap(int cap);
 /* True if capabilities count for the whole machine: the process is in the initial user namespace. */
 bool sys_creds_is_initial_userns(void);
 
+/*
+ * True if the group is one of the supplementary groups of the thread @tid, as /proc tells; false
+ * if it does not.  The caller sees to it that the thread lives: one that waits for us does.
+ */
+bool sys_creds_thread_has_group(pid_t tid, gid_t gid);
+
 /* Acts with these ids and this umask from now on; only what differs is changed. */
 void sys_creds_act_as(uid_t uid, gid_t gid, mode_t umask);
 /* Back to the daemon's own ids and umask 0. */
