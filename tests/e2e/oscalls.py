@@ -290,3 +290,11 @@ def access(path, mode):
 
 def splice(source, target, count):
     return _check(_libc.splice(source, None, target, None, ctypes.c_size_t(count), 0))
+
+
+def inotify_init():
+    return _check(_libc.inotify_init1(0))
+
+
+def inotify_add_watch(fd, path, mask):
+    return _check(_libc.inotify_add_watch(fd, os.fsencode(path), mask), path)
