@@ -176,12 +176,9 @@ static unsigned long long mount_id_at_target(const struct mount *mount)
 void mount_remember(struct mount *mount)
 {
 	_cleanup_close_ int fd = sys_open_path(mount->target, O_PATH | O_CLOEXEC);
-	struct statx st;
 
-	if (fd < 0 || sys_mount_id(fd, &mount->id) < 0)
+	if (fd < 0 || sys_mount_id(fd, &mount->id) < 0 || sys_mount_dev(fd, &mount->dev) < 0)
 		mount->id = 0;
-	if (mount->id && sys_stat(fd, "", &st) == 0)
-		mount->dev = sys_stat_dev(&st);
 }
 
 int mount_detach(struct mount *mount, bool detach)

@@ -6,6 +6,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -56,10 +57,31 @@ int sys_mount_clone(int dirfd, bool read_only)
 	return r == -EINVAL ? sys_mount_clone_tree(dirfd, read_only, AT_RECURSIVE) : r;
 }
 
+/*
+ * What the kernel knows by itself: without AT_STATX_DONT_SYNC the file system would be asked,
+ * which, for a mount of this very process, never ends if the process is killed meanwhile.
+ */
+static int sys_statx_local(int fd, unsigned int mask, struct statx *st)
+{
+	return (int)sys_retry(statx(fd, "",
+				    AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, mask,
+				    st));
+}
+
+int sys_mount_dev(int fd, dev_t *dev)
+{
+	struct statx st;
+	int r = sys_statx_local(fd, 0, &st);
+
+	if (r == 0)
+		*dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+	return r;
+}
+
 int sys_mount_id(int fd, unsigned long long *id)
 {
 	struct statx st;
-	int r = (int)sys_retry(statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_MNT_ID, &st));
+	int r = sys_statx_local(fd, STATX_MNT_ID, &st);
 
 	if (r < 0)
 		return r;

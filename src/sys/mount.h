@@ -4,6 +4,7 @@
 #define VENEER_SYS_MOUNT_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 /*
  * A detached clone of the mount that holds directory @dirfd, rooted at it. What is mounted below
@@ -14,7 +15,9 @@
  */
 int sys_mount_clone(int dirfd, bool read_only);
 
-/* Id of the mount that @fd lies on (statx STATX_MNT_ID). */
+/* Device number of the file system that @fd lies on; the file system is not asked. */
+int sys_mount_dev(int fd, dev_t *dev);
+/* Id of the mount that @fd lies on (statx STATX_MNT_ID); the file system is not asked. */
 int sys_mount_id(int fd, unsigned long long *id);
 
 /* mount(2) of type @type ("fuse.veneer") at @target with MS_* @flags. */
