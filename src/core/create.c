@@ -22,6 +22,7 @@
 #include "core/copyup.h"
 #include "core/datafd.h"
 #include "core/lookup.h"
+#include "core/place.h"
 #include "core/upper.h"
 #include "format/acl.h"
 #include "format/whiteout.h"
@@ -389,25 +390,42 @@ int core_symlink(struct core *core, const struct core_call *call, uint64_t paren
 
 /* ---- files without a name ---- */
 
-/* O_TMPFILE, or where the file system has none a file in the work directory, unlinked. */
-static int tmpfile_make(struct core *core, struct creation *c, const struct target *target)
+static bool tmpfile_is_unsupported(int r)
 {
-	char temp[WORKDIR_TEMP_MAX];
+	return r == -EOPNOTSUPP || r == -EISDIR || r == -ENOENT;
+}
 
+static int tmpfile_make_in(struct creation *c, const struct target *target)
+{
 	sys_creds_act_as(c->call->uid, c->call->gid, c->call->umask);
 	c->fd = upper_tmpfile(target->fd, O_RDWR, c->mode & 07777);
 	sys_creds_restore();
-	if (c->fd != -EOPNOTSUPP && c->fd != -EISDIR && c->fd != -ENOENT)
-		return c->fd < 0 ? c->fd : 0;
-	workdir_temp_name(core, temp);
+	return c->fd < 0 ? c->fd : 0;
+}
+
+/*
+ * In the work directory: without a name as well, so that it can be given one, or unlinked where
+ * the file system has no O_TMPFILE.
+ */
+static int tmpfile_make_in_work(struct core *core, struct creation *c, const struct target *target)
+{
+	char temp[WORKDIR_TEMP_MAX];
+
 	sys_creds_act_as(c->call->uid, c->call->gid, 0);
-	c->fd = upper_create(core->work.fd, temp, O_RDWR, 0600);
+	c->fd = upper_tmpfile(core->work.fd, O_RDWR, 0600);
+	bool has_name = tmpfile_is_unsupported(c->fd);
+
+	if (has_name) {
+		workdir_temp_name(core, temp);
+		c->fd = upper_create(core->work.fd, temp, O_RDWR, 0600);
+	}
 	sys_creds_restore();
 	if (c->fd < 0)
 		return c->fd;
 	int r = creation_inherit(c, target, c->fd);
 
-	workdir_discard(core, temp);
+	if (has_name)
+		workdir_discard(core, temp);
 	return r;
 }
 
@@ -436,18 +454,40 @@ static int tmpfile_adopt(struct core *core, struct creation *c, struct core_entr
 	return r;
 }
 
+/* The directory only gives what is inherited: it does not change, and is not copied up. */
+static int tmpfile_make_for(struct core *core, struct creation *c, struct node *dir)
+{
+	struct place place;
+	int r = core->read_only ? -EROFS : attr_check_names(dir, false);
+
+	if (r < 0)
+		return r;
+	lock_rw_read(&dir->dir->lock);
+	r = dir->dir->dead ? -ENOENT : place_hold(core, dir, PLACE_META, &place);
+	if (r == 0) {
+		const struct target target = { .dir = dir, .name = "", .fd = place.dirfd };
+
+		r = place.is_upper ? tmpfile_make_in(c, &target) : -EOPNOTSUPP;
+		if (tmpfile_is_unsupported(r))
+			r = tmpfile_make_in_work(core, c, &target);
+		place_release(core, &place);
+	}
+	lock_rw_read_unlock(&dir->dir->lock);
+	return r;
+}
+
 int core_tmpfile(struct core *core, const struct core_call *call, uint64_t parent, mode_t mode,
 		 int flags, struct core_entry *entry)
 {
 	struct creation c = { .call = call, .mode = (mode & 07777) | S_IFREG, .fd = -1 };
-	struct target target;
-	int r = target_open(core, call, parent, "", false, &target);
+	struct node *dir;
+	int r = node_find_dir(core, parent, &dir);
 
 	(void)flags;
 	if (r < 0)
 		return r;
-	r = tmpfile_make(core, &c, &target);
-	target_close(core, &target);
+	r = tmpfile_make_for(core, &c, dir);
+	node_unref(core, dir);
 	if (r == 0)
 		r = tmpfile_adopt(core, &c, entry);
 	if (c.fd >= 0)
