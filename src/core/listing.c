@@ -274,6 +274,7 @@ static int listing_read_part(struct listing_builder *b, struct ldir *ldir)
 
 	if (fd < 0)
 		return fd;
+	sys_keep_atime(fd); /* nobody has asked for the names yet: readdir_mark_access() */
 	listing_part_init(&b->part, b->core, ldir, fd);
 	return sys_dir_for_each(fd, listing_visit, b);
 }

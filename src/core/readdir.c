@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -37,6 +38,9 @@
 #define DIRHANDLE_DOTS 2
 
 #define DIRHANDLE_CLOSE_BATCH 256
+
+/* Room for one entry: reading it counts as reading the directory. */
+#define READDIR_MARK_SIZE 512
 
 /* What readers take for "not known": an entry is never left out for want of a number. */
 #define READDIR_UNKNOWN_INO UINT32_MAX
@@ -388,6 +392,47 @@ static bool readdir_is_dead(struct node *node)
 	return dead;
 }
 
+static bool readdir_is_later(const struct statx_timestamp *a, const struct statx_timestamp *b)
+{
+	return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
+}
+
+/* As relatime has it: once after each change, and once a day. */
+static bool readdir_is_access_due(const struct statx *st)
+{
+	const time_t day = 24 * 60 * 60;
+
+	return !readdir_is_later(&st->stx_atime, &st->stx_mtime) ||
+	       !readdir_is_later(&st->stx_atime, &st->stx_ctime) ||
+	       time(NULL) - st->stx_atime.tv_sec >= day;
+}
+
+/*
+ * The snapshot of a merged directory is taken when it is first needed, which is not when it is
+ * read: the access time of the upper's directory follows here, by reading a little of it.
+ */
+static void readdir_mark_access(struct core *core, struct node *node)
+{
+	char buf[READDIR_MARK_SIZE];
+	struct statx st;
+
+	if (core->noatime || core->read_only)
+		return;
+	node_lock(core, node);
+	struct ldir *upper = node->dir->upper ? ldir_ref(node->dir->upper) : NULL;
+
+	node_unlock(core, node);
+	if (!upper)
+		return;
+	if (ldir_stat(&core->fds, upper, &st) == 0 && readdir_is_access_due(&st)) {
+		_cleanup_close_ int fd = ldir_open(&core->fds, upper);
+
+		if (fd >= 0)
+			sys_getdents(fd, buf, sizeof(buf));
+	}
+	ldir_unref(&core->fds, upper);
+}
+
 /* Decides from what the stream is read until it is rewound. */
 static int dirhandle_start(struct core *core, struct dirhandle *handle)
 {
@@ -399,8 +444,10 @@ static int dirhandle_start(struct core *core, struct dirhandle *handle)
 		return -ENOENT;
 	watch_dir(core, node);
 	handle->ldir = readdir_single(core, node);
-	if (!handle->ldir)
+	if (!handle->ldir) {
 		r = listing_get(core, node, &handle->listing);
+		readdir_mark_access(core, node);
+	}
 	handle->is_started = r == 0;
 	return r;
 }

@@ -146,6 +146,11 @@ int sys_reopen(int fd, int flags)
 	return (int)sys_retry(open(sys_fd_path(fd, path), flags));
 }
 
+void sys_keep_atime(int fd)
+{
+	(void)fcntl(fd, F_SETFL, O_NOATIME); /* for the owner and the privileged only */
+}
+
 int sys_dup(int fd)
 {
 	return (int)sys_retry(fcntl(fd, F_DUPFD_CLOEXEC, 0));

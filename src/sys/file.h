@@ -32,6 +32,8 @@ int sys_open(int dirfd, const char *name, int flags, mode_t mode);
 int sys_open_path(const char *path, int flags);
 /* Opens the object behind the O_PATH descriptor @fd anew (through /proc/self/fd), with @flags. */
 int sys_reopen(int fd, int flags);
+/* What is read through @fd from now on leaves the access time alone, if we may have it so. */
+void sys_keep_atime(int fd);
 /* Another descriptor of the same open file; close-on-exec. */
 int sys_dup(int fd);
 /* "/proc/self/fd/N" for calls that take only a path and must reach an O_PATH descriptor. */
