@@ -193,8 +193,9 @@ int core_rename(struct core *core, const struct core_call *call, uint64_t parent
  */
 int core_open(struct core *core, const struct core_call *call, uint64_t node, int flags);
 void core_release(struct core *core, uint64_t node);
-/* Bytes read, less than @size only at the end of the file. */
-ssize_t core_read(struct core *core, uint64_t node, void *buf, size_t size, uint64_t offset);
+/* Bytes read, less than @size only at the end of the file. @keep_atime: as with O_NOATIME. */
+ssize_t core_read(struct core *core, uint64_t node, void *buf, size_t size, uint64_t offset,
+		  bool keep_atime);
 /*
  * Writes all of @size or fails (-ENOSPC, -EDQUOT, -EFBIG, ...; a short count if some was
  * written). Copies up first, which may wait: -EINTR when interrupted.

@@ -81,7 +81,8 @@ int ops_file_read(void *context, struct fuse_request *request)
 
 	if (!buf)
 		return -EINVAL;
-	size = core_read(ops->core, request->node, buf, in->size, in->offset);
+	size = core_read(ops->core, request->node, buf, in->size, in->offset,
+			 in->flags & O_NOATIME);
 	if (size < 0)
 		return (int)size;
 	fuse_reply_data(request, buf, (size_t)size);
