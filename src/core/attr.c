@@ -85,6 +85,8 @@ static void attr_file_nlink(struct node *node, struct statx *st)
 
 	if ((extra || hidden) && st->stx_nlink > 0)
 		st->stx_nlink--;
+	if (hidden && node->file && node->file->removed.tv_sec)
+		st->stx_ctime = node->file->removed;
 }
 
 /* A metacopy file occupies what its data does. */
@@ -304,7 +306,8 @@ static int attr_apply(int fd, const struct core_setattr *set)
  * nothing is also what the kernel sends before a write by someone who may not keep them, owner or
  * not: what it takes away then the write takes away by itself, so others than the owner change
  * nothing here. And it is what follows when a file that is about to be written has lost its
- * capabilities; root, who may keep set-id bits, keeps them then. 1 if bits are to go.
+ * capabilities; root, who may keep set-id bits, keeps them then. 1 if it counts as a change, which
+ * sets the change time at least.
  */
 static int attr_check_nothing(struct core *core, const struct core_call *call, struct node *node)
 {
@@ -315,11 +318,11 @@ static int attr_check_nothing(struct core *core, const struct core_call *call, s
 
 	node_clear(node, NODE_STRIPPED);
 	node_unlock(core, node);
-	if (node_is_dir(node) || (was_stripped && call->uid == 0))
+	if (was_stripped && call->uid == 0)
 		return 0;
 	int r = attr_read(core, node, &st);
 
-	if (r < 0 || !(st.stx_mode & (S_ISUID | S_ISGID)))
+	if (r < 0)
 		return r;
 	return call->uid == 0 || call->uid == st.stx_uid;
 }

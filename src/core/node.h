@@ -95,6 +95,8 @@ struct node_file {
 	struct fdslot orphan_slot;
 	bool orphan_kept;
 	struct name *orphan_name;
+	/* Of an orphan in a lower: when it lost its name; node lock. */
+	struct statx_timestamp removed;
 	/* While NODE_METACOPY: where the data lies. data_dir is counted; NULL: it is missing. */
 	struct ldir *data_dir;
 	struct name *data_name;

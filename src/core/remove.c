@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -70,14 +71,30 @@ int remove_keep(struct core *core, struct node *node, const struct target *targe
 	return r;
 }
 
+/* Losing its last name changes a file; one that lies in a lower cannot be told. */
+static void remove_note_time(struct node *node)
+{
+	struct timespec now;
+
+	if (node_is_dir(node) || !node->file || node_has(node, NODE_UPPER))
+		return;
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	node->file->removed = (struct statx_timestamp){
+		.tv_sec = now.tv_sec,
+		.tv_nsec = (uint32_t)now.tv_nsec,
+	};
+}
+
 void remove_settle(struct core *core, struct node *node, const struct target *target)
 {
 	if (node_is_dir(node))
 		node->dir->dead = true;
 	node_remove_name(core, node, target->dir, target->name);
 	node_lock(core, node);
-	if (!node->links && !(node_has(node, NODE_INDEXED) && node->file->nlink > 0))
+	if (!node->links && !(node_has(node, NODE_INDEXED) && node->file->nlink > 0)) {
 		node_set(node, NODE_ORPHAN);
+		remove_note_time(node);
+	}
 	node_unlock(core, node);
 	target_changed(target->dir, node_is_dir(node) ? -1 : 0);
 }

@@ -44,6 +44,7 @@ static int ops_ioctl_change_flags(struct ops *ops, struct fuse_request *request,
 
 	if (r < 0)
 		return r;
+	fuse_notify_attr(request); /* the kernel does not think of the change time */
 	fuse_reply_ioctl(request, NULL, 0);
 	return 0;
 }

@@ -266,6 +266,8 @@ int fuse_notify_epoch(struct fuse_transport *transport);
 /* Attributes, and @length bytes of data from @offset on (0: to the end; offset < 0: no data). */
 int fuse_notify_inode(struct fuse_transport *transport, uint64_t node, int64_t offset,
 		      int64_t length);
+/* Attributes of the node that @request, still unanswered, is about: no lock is needed for these. */
+int fuse_notify_attr(struct fuse_request *request);
 /* The name is gone, as by unlink: watchers are told. */
 int fuse_notify_delete(struct fuse_transport *transport, uint64_t parent, uint64_t child,
 		       const char *name);

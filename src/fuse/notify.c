@@ -59,6 +59,11 @@ int fuse_notify_inode(struct fuse_transport *transport, uint64_t node, int64_t o
 	return notify_send(transport, FUSE_NOTIFY_INVAL_INODE, &out, sizeof(out), NULL);
 }
 
+int fuse_notify_attr(struct fuse_request *request)
+{
+	return fuse_notify_inode(request->transport, request->node, -1, 0);
+}
+
 int fuse_notify_delete(struct fuse_transport *transport, uint64_t parent, uint64_t child,
 		       const char *name)
 {
