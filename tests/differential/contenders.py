@@ -1,5 +1,6 @@
 """The three file systems under comparison: veneer, kernel overlayfs, a plain directory."""
 
+import errno
 import os
 import subprocess
 import time
@@ -8,6 +9,7 @@ import syscalls
 
 MOUNT_TIMEOUT_S = 10
 END_TIMEOUT_S = 20
+BUSY_TIMEOUT_S = 5
 
 
 class Failure(Exception):
@@ -24,6 +26,18 @@ def like_kernel(options):
     """What makes veneer write what the kernel does with the same options."""
     says = any(opt.startswith('redirect_dir') or opt == 'metacopy=on' for opt in options)
     return ['compat=kernel'] + ([] if says else ['redirect_dir=follow'])
+
+
+def umount_patiently(path):
+    """A worker of the daemon may hold the mount for a moment after its last answer."""
+    end = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            return syscalls.umount(path)
+        except OSError as err:
+            if err.errno != errno.EBUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 class Contender:
@@ -135,7 +149,10 @@ class Veneer(Overlay):
         self.mounted = False
         dead = self.daemon.poll()
         try:
-            syscalls.umount(self.root, 0 if dead is None else syscalls.MNT_DETACH)
+            if dead is None:
+                umount_patiently(self.root)
+            else:
+                syscalls.umount(self.root, syscalls.MNT_DETACH)
             self.daemon.wait(END_TIMEOUT_S)
         except (subprocess.TimeoutExpired, OSError) as err:
             syscalls.umount(self.root, syscalls.MNT_DETACH)

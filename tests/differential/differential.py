@@ -100,13 +100,13 @@ def refusal(option_set, args):
         veneer = Veneer(case)
         os.mkdir(case.lowers[0])
         veneer.prepare()
+        why = None
         try:
             veneer.mount()
-        finally:
-            veneer.dispose()
-        return None
-    except Failure as err:
-        return str(err)
+        except Failure as err:
+            why = str(err)
+        veneer.dispose()
+        return why
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -22,6 +22,7 @@ sys.path[:0] = [HERE, os.path.join(HERE, '../differential')]
 import scenarios			# noqa: E402
 import syscalls				# noqa: E402
 import userns				# noqa: E402
+from contenders import umount_patiently	# noqa: E402
 from snapshot import Snapshot, raw_tree	# noqa: E402
 
 VENEER = os.path.abspath(os.environ.get('VENEER', os.path.join(CHECKOUT, 'build/veneer')))
@@ -90,8 +91,7 @@ class Daemon:
         if hasattr(self, 'timer'):
             self.timer.cancel()
         try:
-            syscalls.umount(self.stage.mnt, 0 if self.process.poll() is None
-                            else syscalls.MNT_DETACH)
+            umount_patiently(self.stage.mnt)
         except OSError:
             syscalls.umount(self.stage.mnt, syscalls.MNT_DETACH)
         try:
