@@ -29,6 +29,7 @@ VENEER = os.path.abspath(os.environ.get('VENEER', os.path.join(CHECKOUT, 'build/
 FAULTY = os.path.abspath(os.environ.get('VENEER_FAULTS', VENEER + '-faults'))
 # By hand also: redirect_dir=on,metacopy=on,index=on
 OPTIONS = os.environ.get('VENEER_FAULT_OPTIONS', 'redirect_dir=on')
+CONNECTIONS = '/sys/fs/fuse/connections'
 FIRED = 'fault:'		# how veneer-faults starts the line that says its fault has come
 MOST = 60			# mutations that no operation here needs
 PATIENCE_S = 30
@@ -69,13 +70,16 @@ class Daemon:
                 self.end()
                 raise AssertionError('veneer does not mount: ' + self.log())
             time.sleep(0.002)
+        self.connection = os.minor(os.stat(stage.mnt).st_dev)
         self.timer = threading.Timer(PATIENCE_S, self.give_up)
         self.timer.start()
 
     def give_up(self):
-        """An operation that hangs ends when its daemon does."""
+        """An operation that hangs ends when its daemon does, or else with the connection."""
         self.late = True
         self.process.kill()
+        with open(f'{CONNECTIONS}/{self.connection}/abort', 'w', encoding='ascii') as abort:
+            abort.write('1')
 
     def log(self):
         with open(self.log_path, errors='replace') as log:
@@ -170,6 +174,8 @@ def stage():
     # Mounts of this process alone: a copy of one in a namespace that someone else makes
     # meanwhile would keep its daemon from ending.
     userns.isolate(False)
+    if not os.path.ismount(CONNECTIONS):
+        syscalls.mount('fusectl', CONNECTIONS, 'fusectl', 0, None)
     home = tempfile.mkdtemp(prefix='veneer-fault-', dir='/var/tmp')
     os.umask(0o022)
     # What is tested is the order of steps, not the disk: nothing here needs to be synced to one.
