@@ -63,9 +63,8 @@ int sys_mount_clone(int dirfd, bool read_only)
  */
 static int sys_statx_local(int fd, unsigned int mask, struct statx *st)
 {
-	return (int)sys_retry(statx(fd, "",
-				    AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, mask,
-				    st));
+	return (int)sys_retry(
+		statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, mask, st));
 }
 
 int sys_mount_dev(int fd, dev_t *dev)
