@@ -3,6 +3,7 @@ right before it, for N = 1, 2, 3 ... until the operation gets through.  After ea
 layers are as they were, the next mount succeeds and empties the work directory, the tree is the
 old one or the new one, and kernel overlayfs sees the same."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -97,7 +98,8 @@ class Daemon:
         try:
             umount_patiently(self.stage.mnt)
         except OSError:
-            syscalls.umount(self.stage.mnt, syscalls.MNT_DETACH)
+            with contextlib.suppress(OSError):		# not mounted at all
+                syscalls.umount(self.stage.mnt, syscalls.MNT_DETACH)
         try:
             status = self.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
