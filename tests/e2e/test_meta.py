@@ -7,16 +7,26 @@ import re
 from contenders import CHECKOUT, HERE
 
 DOCUMENT = os.path.join(CHECKOUT, "docs", "deviations.md")
+POSIX = os.path.join(os.path.dirname(HERE), "posix")
 ROW = re.compile(r"^\| (D-\d\d) \|(.*)\|$", re.MULTILINE)
 
 
-def marked_tests():
-    """Map of "file::test" -> the deviation ids it is marked with, for every test of the suite."""
+def all_files():
+    """Every file of tests that runs on both, of this suite and of tests/posix; names are unique."""
     found = {}
-    for name in sorted(os.listdir(HERE)):
-        if not re.fullmatch(r"test_\w+\.py", name):
-            continue
-        with open(os.path.join(HERE, name), encoding="utf-8") as file:
+    for suite in (HERE, POSIX):
+        for name in sorted(os.listdir(suite)):
+            if re.fullmatch(r"test_\w+\.py", name):
+                assert name not in found, f"two files called {name}"
+                found[name] = os.path.join(suite, name)
+    return found
+
+
+def marked_tests():
+    """Map of "file::test" -> the deviation ids it is marked with, for every such test."""
+    found = {}
+    for name, path in all_files().items():
+        with open(path, encoding="utf-8") as file:
             tree = ast.parse(file.read())
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
