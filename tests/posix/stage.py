@@ -1,4 +1,4 @@
-"""Where a table of cases runs: a plain directory, or a union with the objects in one place of it."""
+"""Where a table runs: a plain directory, or a union with the objects in one place of it."""
 
 import os
 
