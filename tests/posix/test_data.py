@@ -1,5 +1,6 @@
 """File data: appending, direct and mapped access, holes, limits, copies between descriptors."""
 
+import faulthandler
 import fcntl
 import json
 import mmap
@@ -218,6 +219,7 @@ def bus_error(path):
     """Touching a page behind the end is a SIGBUS."""
     pid = os.fork()
     if pid == 0:
+        faulthandler.disable()
         signal.signal(signal.SIGBUS, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         fd = os.open(path + "/f", os.O_RDWR)

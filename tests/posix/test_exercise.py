@@ -4,6 +4,7 @@ POSIX_SEEDS=FIRST-LAST chooses the seeds of the data exercise, POSIX_SECONDS
 how long the processes work.
 """
 
+import faulthandler
 import mmap
 import os
 import random
@@ -108,6 +109,7 @@ class Worker:
             os.ftruncate(fd, 5000)
             pid = os.fork()
             if pid == 0:
+                faulthandler.disable()
                 try:
                     mmap.mmap(fd, 100)[:] = self.random.randbytes(100)
                 finally:
