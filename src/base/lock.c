@@ -23,11 +23,9 @@ static void lock_check(int error)
 #define LOCK_HELD_MAX 64
 
 static const char *const lock_rank_names[] = {
-	[LOCK_RANK_RENAME] = "RENAME", [LOCK_RANK_HANDLE] = "HANDLE",
-	[LOCK_RANK_DIR] = "DIR",       [LOCK_RANK_LISTING] = "LISTING",
-	[LOCK_RANK_NODE] = "NODE",     [LOCK_RANK_TABLE] = "TABLE",
-	[LOCK_RANK_LDIR] = "LDIR",     [LOCK_RANK_FDCACHE] = "FDCACHE",
-	[LOCK_RANK_LEAF] = "LEAF",
+	[LOCK_RANK_RENAME] = "RENAME",	 [LOCK_RANK_HANDLE] = "HANDLE", [LOCK_RANK_DIR] = "DIR",
+	[LOCK_RANK_NODE] = "NODE",	 [LOCK_RANK_TABLE] = "TABLE",	[LOCK_RANK_LDIR] = "LDIR",
+	[LOCK_RANK_FDCACHE] = "FDCACHE", [LOCK_RANK_LEAF] = "LEAF",
 };
 
 struct lock_held {

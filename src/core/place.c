@@ -108,7 +108,7 @@ static int place_try(struct core *core, struct node *node, enum place_part part,
 	if (node_is_dir(node))
 		return place_hold_dir(core, node, place);
 	struct link *link = place_lock_parent(core, node, &held);
-	bool upper = node_has(node, NODE_UPPER) && part != PLACE_LOWER;
+	bool upper = node_has(node, NODE_UPPER);
 	bool indexed = upper && node_has(node, NODE_INDEXED);
 
 	if (part == PLACE_DATA && node_has(node, NODE_METACOPY))
@@ -120,7 +120,7 @@ static int place_try(struct core *core, struct node *node, enum place_part part,
 	else if (upper)
 		r = place_pin(core, &held, held.locked->dir->upper, link->name);
 	else if (!node->lower_dir)
-		r = part == PLACE_LOWER ? -ENOENT : -ESTALE;
+		r = -ESTALE;
 	else if (node->lower_name || link)
 		r = place_pin(core, &held, node->lower_dir,
 			      node->lower_name ? node->lower_name->text : link->name);

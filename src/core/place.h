@@ -10,7 +10,6 @@
 enum place_part {
 	PLACE_META, /* the topmost object: attributes, extended attributes */
 	PLACE_DATA, /* the object that holds the data */
-	PLACE_LOWER, /* the lower object; -ENOENT if there is none */
 };
 
 struct place {
