@@ -348,7 +348,7 @@ static int attr_set(struct core *core, const struct core_call *call, struct node
 		r = place_hold(core, node, PLACE_META, &place);
 	if (r < 0)
 		return r;
-	_cleanup_close_ int fd = place_open_path(core, &place);
+	_cleanup_close_ int fd = place_open_path(&place);
 
 	place_release(core, &place);
 	if (fd < 0)
@@ -386,8 +386,7 @@ static int attr_open_ioctl(struct core *core, struct node *node)
 
 	if (r < 0)
 		return r;
-	int fd = place_open(core, &place,
-			    O_RDONLY | O_NONBLOCK | (node_is_dir(node) ? O_DIRECTORY : 0));
+	int fd = place_open(&place, O_RDONLY | O_NONBLOCK | (node_is_dir(node) ? O_DIRECTORY : 0));
 
 	place_release(core, &place);
 	return fd;

@@ -106,7 +106,7 @@ static int copyup_open_source(struct copyup *c)
 	if (r < 0)
 		return r;
 	r = place_stat(&place, &c->st);
-	c->source = r < 0 ? r : place_open_path(c->core, &place);
+	c->source = r < 0 ? r : place_open_path(&place);
 	c->layer = place.ldir && !place.is_upper ? place.ldir->layer : NULL;
 	if (c->layer)
 		c->st.stx_attributes = layer_file_attributes(c->layer, &c->st);

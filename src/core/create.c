@@ -32,7 +32,6 @@
 
 /* What is to be created. */
 struct creation {
-	struct core *core;
 	const struct core_call *call;
 	mode_t mode; /* with its type */
 	dev_t rdev;
@@ -120,21 +119,10 @@ void target_changed(struct node *dir, int subdirs)
 
 /* ---- making the object ---- */
 
-/* True if there was no descriptor for the file, and cached ones were closed: try again. */
-static bool creation_made_room(struct creation *c)
-{
-	if (c->fd != -EMFILE && c->fd != -ENFILE)
-		return false;
-	fdcache_shrink(&c->core->fds, 16);
-	return true;
-}
-
 static int creation_make(struct creation *c, int dirfd, const char *name, mode_t mode)
 {
 	if (S_ISREG(c->mode)) {
 		c->fd = upper_create(dirfd, name, O_RDWR, mode);
-		if (creation_made_room(c))
-			c->fd = upper_create(dirfd, name, O_RDWR, mode);
 		return c->fd < 0 ? c->fd : 0;
 	}
 	if (S_ISDIR(c->mode))
@@ -366,9 +354,7 @@ static int creation_run(struct core *core, struct creation *c, uint64_t parent, 
 int core_create(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
 		mode_t mode, int flags, struct core_entry *entry)
 {
-	struct creation c = {
-		.core = core, .call = call, .mode = (mode & 07777) | S_IFREG, .fd = -1
-	};
+	struct creation c = { .call = call, .mode = (mode & 07777) | S_IFREG, .fd = -1 };
 
 	(void)flags; /* the data file serves every mode of opening */
 	return creation_run(core, &c, parent, name, true, entry);
@@ -377,9 +363,7 @@ int core_create(struct core *core, const struct core_call *call, uint64_t parent
 int core_mkdir(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
 	       mode_t mode, struct core_entry *entry)
 {
-	struct creation c = {
-		.core = core, .call = call, .mode = (mode & 07777) | S_IFDIR, .fd = -1
-	};
+	struct creation c = { .call = call, .mode = (mode & 07777) | S_IFDIR, .fd = -1 };
 
 	return creation_run(core, &c, parent, name, false, entry);
 }
@@ -387,7 +371,7 @@ int core_mkdir(struct core *core, const struct core_call *call, uint64_t parent,
 int core_mknod(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
 	       mode_t mode, dev_t rdev, struct core_entry *entry)
 {
-	struct creation c = { .core = core, .call = call, .mode = mode, .rdev = rdev, .fd = -1 };
+	struct creation c = { .call = call, .mode = mode, .rdev = rdev, .fd = -1 };
 
 	if (whiteout_is_device(mode, rdev))
 		return -EPERM;
@@ -399,9 +383,7 @@ int core_mknod(struct core *core, const struct core_call *call, uint64_t parent,
 int core_symlink(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
 		 const char *target, struct core_entry *entry)
 {
-	struct creation c = {
-		.core = core, .call = call, .mode = S_IFLNK | 0777, .target = target, .fd = -1
-	};
+	struct creation c = { .call = call, .mode = S_IFLNK | 0777, .target = target, .fd = -1 };
 
 	return creation_run(core, &c, parent, name, false, entry);
 }
@@ -417,8 +399,6 @@ static int tmpfile_make_in(struct creation *c, const struct target *target)
 {
 	sys_creds_act_as(c->call->uid, c->call->gid, c->call->umask);
 	c->fd = upper_tmpfile(target->fd, O_RDWR, c->mode & 07777);
-	if (creation_made_room(c))
-		c->fd = upper_tmpfile(target->fd, O_RDWR, c->mode & 07777);
 	sys_creds_restore();
 	return c->fd < 0 ? c->fd : 0;
 }
@@ -499,9 +479,7 @@ static int tmpfile_make_for(struct core *core, struct creation *c, struct node *
 int core_tmpfile(struct core *core, const struct core_call *call, uint64_t parent, mode_t mode,
 		 int flags, struct core_entry *entry)
 {
-	struct creation c = {
-		.core = core, .call = call, .mode = (mode & 07777) | S_IFREG, .fd = -1
-	};
+	struct creation c = { .call = call, .mode = (mode & 07777) | S_IFREG, .fd = -1 };
 	struct node *dir;
 	int r = node_find_dir(core, parent, &dir);
 

@@ -147,13 +147,13 @@ static int datafd_open_place(struct core *core, const struct place *place, bool 
 
 	*writable = place->is_upper && !core->read_only;
 	if (*writable)
-		fd = place_open(core, place, O_RDWR | flags);
+		fd = place_open(place, O_RDWR | flags);
 	if (fd < 0 && !write) {
 		*writable = false;
-		fd = place_open(core, place, O_RDONLY | flags);
+		fd = place_open(place, O_RDONLY | flags);
 	}
 	if (fd == -EPERM && core->noatime) /* O_NOATIME is for the owner only */
-		fd = place_open(core, place, (*writable ? O_RDWR : O_RDONLY) | O_NONBLOCK);
+		fd = place_open(place, (*writable ? O_RDWR : O_RDONLY) | O_NONBLOCK);
 	struct statx st;
 
 	/* A device, a socket or a symbolic link in the file's place. */

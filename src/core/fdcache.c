@@ -10,19 +10,10 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-void fdcache_init(struct fdcache *cache, unsigned int max)
-{
-	lock_mutex_init(&cache->lock, LOCK_RANK_FDCACHE);
-	list_init(&cache->ring);
-	cache->open = 0;
-	cache->max = max;
-}
+#include "sys/shortage.h"
 
-void fdcache_deinit(struct fdcache *cache)
-{
-	assert(list_is_empty(&cache->ring));
-	lock_mutex_deinit(&cache->lock);
-}
+/* How many are closed at once, so that others need not ask right after. */
+#define FDCACHE_ROOM 16
 
 void fdslot_init(struct fdslot *slot)
 {
@@ -90,17 +81,38 @@ static int fdcache_reclaim_locked(struct fdcache *cache)
 	return -1;
 }
 
-void fdcache_shrink(struct fdcache *cache, unsigned int count)
+/* When the process has no descriptor left. */
+static bool fdcache_make_room(void *context)
 {
-	while (count--) {
+	struct fdcache *cache = context;
+	unsigned int closed = 0;
+
+	for (; closed < FDCACHE_ROOM; closed++) {
 		lock_mutex_lock(&cache->lock);
 		int fd = fdcache_reclaim_locked(cache);
 
 		lock_mutex_unlock(&cache->lock);
 		if (fd < 0)
-			return;
+			break;
 		close(fd);
 	}
+	return closed > 0;
+}
+
+void fdcache_init(struct fdcache *cache, unsigned int max)
+{
+	lock_mutex_init(&cache->lock, LOCK_RANK_FDCACHE);
+	list_init(&cache->ring);
+	cache->open = 0;
+	cache->max = max;
+	sys_shortage_set(fdcache_make_room, cache);
+}
+
+void fdcache_deinit(struct fdcache *cache)
+{
+	assert(list_is_empty(&cache->ring));
+	sys_shortage_clear(cache);
+	lock_mutex_deinit(&cache->lock);
 }
 
 int fdslot_install(struct fdcache *cache, struct fdslot *slot, int fd)

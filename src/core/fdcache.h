@@ -29,11 +29,10 @@ struct fdslot {
 	struct list ring;
 };
 
+/* From now on descriptors of the cache are given back when the process has none left. */
 void fdcache_init(struct fdcache *cache, unsigned int max);
 /* Every slot must be closed (asserted). */
 void fdcache_deinit(struct fdcache *cache);
-/* Closes up to @count unpinned descriptors: after -EMFILE. */
-void fdcache_shrink(struct fdcache *cache, unsigned int count);
 
 void fdslot_init(struct fdslot *slot);
 /* The descriptor, pinned, or -1 if the slot is closed. Never blocks. */

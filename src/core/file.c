@@ -222,7 +222,7 @@ static int file_sync_metadata(struct core *core, struct node *node)
 
 	if (r < 0)
 		return r;
-	_cleanup_close_ int fd = place_open(core, &place, O_RDONLY | O_NONBLOCK);
+	_cleanup_close_ int fd = place_open(&place, O_RDONLY | O_NONBLOCK);
 
 	place_release(core, &place);
 	return fd < 0 ? fd : upper_fsync(fd, false);

@@ -88,16 +88,11 @@ static struct ldir *ldir_get_place(struct ldir *ldir, struct name **namep)
 }
 
 /* Opens @name in @parentfd and makes sure that it still is @ldir. */
-static int ldir_open_checked(struct fdcache *fds, const struct ldir *ldir, int parentfd,
-			     const char *name)
+static int ldir_open_checked(const struct ldir *ldir, int parentfd, const char *name)
 {
 	const int flags = O_PATH | O_DIRECTORY;
 	_cleanup_close_ int fd = sys_open(parentfd, name, flags, 0);
 
-	if (fd == -EMFILE || fd == -ENFILE) {
-		fdcache_shrink(fds, 16);
-		fd = sys_open(parentfd, name, flags, 0);
-	}
 	if (fd < 0)
 		return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? -ESTALE : fd;
 	struct statx st;
@@ -118,7 +113,7 @@ static int ldir_pin_below(struct fdcache *fds, struct ldir *ldir, struct ldir *p
 
 	if (parentfd < 0)
 		return -EAGAIN; /* evicted meanwhile */
-	int fd = ldir_open_checked(fds, ldir, parentfd, name->text);
+	int fd = ldir_open_checked(ldir, parentfd, name->text);
 
 	fdslot_unpin(&parent->slot);
 	return fd < 0 ? fd : fdslot_install(fds, &ldir->slot, fd);
@@ -219,10 +214,6 @@ int ldir_open(struct fdcache *fds, struct ldir *ldir)
 		return fd;
 	int r = sys_reopen(fd, O_RDONLY | O_DIRECTORY);
 
-	if (r == -EMFILE || r == -ENFILE) {
-		fdcache_shrink(fds, 16);
-		r = sys_reopen(fd, O_RDONLY | O_DIRECTORY);
-	}
 	ldir_unpin(ldir);
 	return r;
 }

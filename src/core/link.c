@@ -24,7 +24,7 @@ static int link_open_source(struct core *core, struct node *node)
 
 	if (r < 0)
 		return r;
-	int fd = place_open_path(core, &place);
+	int fd = place_open_path(&place);
 
 	place_release(core, &place);
 	return fd;

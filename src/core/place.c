@@ -178,23 +178,18 @@ int place_stat(const struct place *place, struct statx *st)
 	return r == -ENOENT ? -ESTALE : r; /* the union's names are right: the layer was changed */
 }
 
-int place_open(struct core *core, const struct place *place, int flags)
+int place_open(const struct place *place, int flags)
 {
 	bool self = !place->name[0];
 	int fd = self ? sys_reopen(place->dirfd, flags) :
 			sys_open(place->dirfd, place->name, flags, 0);
 
-	if (fd == -EMFILE || fd == -ENFILE) {
-		fdcache_shrink(&core->fds, 16);
-		fd = self ? sys_reopen(place->dirfd, flags) :
-			    sys_open(place->dirfd, place->name, flags, 0);
-	}
 	return fd == -ENOENT ? -ESTALE : fd;
 }
 
-int place_open_path(struct core *core, const struct place *place)
+int place_open_path(const struct place *place)
 {
 	if (!place->name[0])
 		return sys_dup(place->dirfd); /* it is one already */
-	return place_open(core, place, O_PATH | O_NOFOLLOW);
+	return place_open(place, O_PATH | O_NOFOLLOW);
 }

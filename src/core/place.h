@@ -39,8 +39,8 @@ bool place_is_node(struct core *core, const struct place *place, const struct no
 /* Real attributes of a held place. */
 int place_stat(const struct place *place, struct statx *st);
 /* An O_PATH descriptor of the object, checked to be of the node's type; the caller's. */
-int place_open_path(struct core *core, const struct place *place);
+int place_open_path(const struct place *place);
 /* Opens the object with @flags; the caller's. */
-int place_open(struct core *core, const struct place *place, int flags);
+int place_open(const struct place *place, int flags);
 
 #endif

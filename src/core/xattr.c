@@ -151,7 +151,7 @@ static int xattr_kill_sgid(int fd)
 static int xattr_apply_at(struct core *core, const struct place *place,
 			  const struct xattr_change *change)
 {
-	_cleanup_close_ int fd = place_open_path(core, place);
+	_cleanup_close_ int fd = place_open_path(place);
 
 	if (fd < 0)
 		return fd;

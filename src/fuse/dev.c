@@ -26,6 +26,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "fuse/dev_request.h"
+#include "sys/file.h"
 
 #define DEV_THREADS_DEFAULT 64
 #define DEV_STACK_SIZE (512U * 1024)
@@ -36,7 +37,7 @@
 struct dev {
 	struct fuse_transport base;
 	struct dev_channel *channel; /* the mount's own */
-	unsigned int max_threads, max_idle;
+	unsigned int max_threads, max_idle, max_clones;
 	void (*ended)(void *context, int error);
 	void *context;
 
@@ -58,7 +59,21 @@ struct dev_worker {
 	struct dev_request *request;
 	atomic_bool is_reading; /* only then a kick is of any use */
 	atomic_bool must_trim;
+	bool was_aborted; /* by the last read(2) */
 };
+
+/* Not where it failed before, and not so many that the descriptors are spent on them. */
+static bool dev_may_clone(struct dev *dev)
+{
+	bool may;
+
+	if (atomic_load(&dev->cannot_clone))
+		return false;
+	lock_mutex_lock(&dev->lock);
+	may = dev->threads <= dev->max_clones;
+	lock_mutex_unlock(&dev->lock);
+	return may;
+}
 
 /* A channel of its own, or the common one where cloning is not possible (an ordinary user got
  * the device from fusermount3 and may not open it). */
@@ -68,7 +83,7 @@ static struct dev_channel *dev_channel_clone(struct dev *dev)
 	struct dev_channel *channel;
 	_cleanup_close_ int fd = -1;
 
-	if (atomic_load(&dev->cannot_clone))
+	if (!dev_may_clone(dev))
 		return dev_channel_ref(dev->channel);
 	fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (fd < 0 || ioctl(fd, FUSE_DEV_IOC_CLONE, &parent) < 0) {
@@ -109,8 +124,11 @@ static void dev_end(struct dev *dev, int error)
 }
 
 /* After a failed read(2). False: this thread shall end. */
-static bool dev_worker_go_on(const struct dev_worker *worker, int error)
+static bool dev_worker_go_on(struct dev_worker *worker, int error)
 {
+	bool was_aborted = worker->was_aborted;
+
+	worker->was_aborted = error == ECONNABORTED;
 	switch (error) {
 	case EINTR:
 	case EAGAIN:
@@ -119,9 +137,15 @@ static bool dev_worker_go_on(const struct dev_worker *worker, int error)
 	case ENODEV:
 		dev_end(worker->dev, 0);
 		return false;
+	case ECONNABORTED:
+		/* Also where an unmount came between a message and its reader; who reads again
+		 * is told which it was. */
+		if (!was_aborted)
+			return true;
+		dev_end(worker->dev, -error);
+		return false;
 	default:
-		if (error != ECONNABORTED)
-			log_error("reading from /dev/fuse: %s", strerror(error));
+		log_error("reading from /dev/fuse: %s", strerror(error));
 		dev_end(worker->dev, -error);
 		return false;
 	}
@@ -407,6 +431,12 @@ static unsigned int dev_default_idle(void)
 	return cpus > 0 ? 2 * (unsigned int)cpus : 2;
 }
 
+/* An eighth of the descriptors. */
+static unsigned int dev_default_clones(void)
+{
+	return MAX(sys_raise_nofile() / 8, 1U);
+}
+
 int fuse_dev_new(struct fuse_session *session, const struct fuse_dev_config *config,
 		 struct fuse_transport **transportp)
 {
@@ -423,6 +453,7 @@ int fuse_dev_new(struct fuse_session *session, const struct fuse_dev_config *con
 	dev->base.session = session;
 	dev->max_threads = config->max_threads ? config->max_threads : DEV_THREADS_DEFAULT;
 	dev->max_idle = config->max_idle ? config->max_idle : dev_default_idle();
+	dev->max_clones = dev_default_clones();
 	dev->ended = config->ended;
 	dev->context = config->context;
 	lock_mutex_init(&dev->lock, LOCK_RANK_LEAF);

@@ -17,6 +17,23 @@
 		_r < 0 ? -(long)errno : _r;       \
 	})
 
+/* True if @r says that there is no descriptor left, and some were given back: try again. */
+bool sys_made_room(long r);
+
+/* Others may be quicker to take what was given back. */
+#define SYS_ROOM_TRIES 8
+
+/* sys_retry() of a call that makes a descriptor. */
+#define sys_retry_fd(call)                                             \
+	({                                                             \
+		unsigned int _tries = SYS_ROOM_TRIES;                  \
+		long _fd;                                              \
+		do                                                     \
+			_fd = sys_retry(call);                         \
+		while (_fd < 0 && --_tries > 0 && sys_made_room(_fd)); \
+		(int)_fd;                                              \
+	})
+
 /*
  * A system call that this kernel may not have: asked for once, remembered.
  * Relaxed is enough, the worst is a few more tries.

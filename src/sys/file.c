@@ -53,7 +53,7 @@ static int sys_openat2(int dirfd, const char *name, int flags, mode_t mode)
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
 	};
 
-	return (int)sys_retry(syscall(SYS_openat2, dirfd, name, &how, sizeof(how)));
+	return sys_retry_fd(syscall(SYS_openat2, dirfd, name, &how, sizeof(how)));
 }
 
 /* A filter may answer EPERM for a call it does not know, so the errno of a real call tells
@@ -90,7 +90,7 @@ int sys_open(int dirfd, const char *name, int flags, mode_t mode)
 		return sys_openat2(dirfd, name, flags, mode);
 	if (strchr(name, '/') || strcmp(name, "..") == 0)
 		return -EXDEV;
-	return (int)sys_retry(openat(dirfd, name, flags, mode));
+	return sys_retry_fd(openat(dirfd, name, flags, mode));
 }
 
 /* Length of the longest start of @path that one call takes and that ends before a slash. */
@@ -116,8 +116,8 @@ int sys_open_path(const char *path, int flags)
 			return -ENAMETOOLONG;
 		memcpy(piece, path, length);
 		piece[length] = '\0';
-		fd = (int)sys_retry(openat(dirfd < 0 ? AT_FDCWD : dirfd, piece,
-					   O_PATH | O_DIRECTORY | O_CLOEXEC));
+		fd = sys_retry_fd(openat(dirfd < 0 ? AT_FDCWD : dirfd, piece,
+					 O_PATH | O_DIRECTORY | O_CLOEXEC));
 		if (fd < 0)
 			return fd;
 		cleanup_close(&dirfd);
@@ -126,7 +126,7 @@ int sys_open_path(const char *path, int flags)
 	}
 	if (!*path && dirfd >= 0)
 		path = ".";
-	return (int)sys_retry(openat(dirfd < 0 ? AT_FDCWD : dirfd, path, flags | O_CLOEXEC));
+	return sys_retry_fd(openat(dirfd < 0 ? AT_FDCWD : dirfd, path, flags | O_CLOEXEC));
 }
 
 const char *sys_fd_path(int fd, char buf[SYS_FD_PATH_MAX])
@@ -142,8 +142,8 @@ int sys_reopen(int fd, int flags)
 	flags = (flags & ~O_NOFOLLOW) | O_CLOEXEC;
 	/* A directory needs no /proc; O_TMPFILE includes O_DIRECTORY and wants a mode. */
 	if (flags & O_DIRECTORY)
-		return (int)sys_retry(openat(fd, ".", flags, 0600));
-	return (int)sys_retry(open(sys_fd_path(fd, path), flags));
+		return sys_retry_fd(openat(fd, ".", flags, 0600));
+	return sys_retry_fd(open(sys_fd_path(fd, path), flags));
 }
 
 void sys_keep_atime(int fd)
@@ -153,7 +153,7 @@ void sys_keep_atime(int fd)
 
 int sys_dup(int fd)
 {
-	return (int)sys_retry(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+	return sys_retry_fd(fcntl(fd, F_DUPFD_CLOEXEC, 0));
 }
 
 int sys_mkdir(int dirfd, const char *name, mode_t mode)

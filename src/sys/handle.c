@@ -71,12 +71,12 @@ int sys_handle_open(int mountfd, const struct sys_handle *handle, int flags)
 		return -EINVAL;
 	memcpy(buf.handle.f_handle, handle->bytes, handle->size);
 	flags |= O_CLOEXEC;
-	r = (int)sys_retry(open_by_handle_at(mountfd, &buf.handle, flags));
+	r = sys_retry_fd(open_by_handle_at(mountfd, &buf.handle, flags));
 	if (r != -EBADF)
 		return r;
 	/* The call does not take an O_PATH descriptor. */
 	dirfd = sys_reopen(mountfd, O_RDONLY | O_DIRECTORY);
-	return dirfd < 0 ? dirfd : (int)sys_retry(open_by_handle_at(dirfd, &buf.handle, flags));
+	return dirfd < 0 ? dirfd : sys_retry_fd(open_by_handle_at(dirfd, &buf.handle, flags));
 }
 
 int sys_fs_uuid(int fd, uint8_t uuid[16])
