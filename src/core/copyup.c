@@ -323,7 +323,7 @@ static int copyup_settle(struct copyup *c, struct node *parent, const char *name
 	if (r < 0)
 		return r;
 	if (node_is_dir(node)) {
-		upper = ldir_new(parent->dir->upper, name, &st);
+		upper = ldir_new(parent ? parent->dir->upper : core->work.dir, name, &st);
 		if (!upper)
 			return -ENOMEM;
 	} else if (c->meta_only) {
@@ -347,6 +347,10 @@ static int copyup_settle(struct copyup *c, struct node *parent, const char *name
 	}
 	uint64_t ino = copyup_new_ino(c, &st);
 
+	if (upper && !parent) { /* it stays in the work directory */
+		node->dir->stored = true;
+		c->made = false;
+	}
 	node_lock(core, node);
 	node->upper_ino = st.stx_ino;
 	if (ino)
@@ -375,6 +379,8 @@ static int copyup_settle(struct copyup *c, struct node *parent, const char *name
 /* The node lost its name: the copy lives on without one, as an orphan. */
 static int copyup_settle_orphan(struct copyup *c)
 {
+	if (node_is_dir(c->node))
+		return copyup_settle(c, NULL, c->temp);
 	int r = datafd_keep_orphan(c->core, c->node, c->core->work.fd, c->temp);
 
 	if (r == 0)
@@ -453,7 +459,7 @@ static int copyup_publish(struct copyup *c)
 	struct link *link = copyup_lock_place(c->core, c->node, &parent);
 
 	if (!link)
-		return node_is_dir(c->node) ? -ENOENT : copyup_settle_orphan(c);
+		return copyup_settle_orphan(c);
 	int r = parent->dir->upper ? copyup_settle(c, parent, link->name) : -ESTALE;
 
 	if (r == 0 && c->core->fsync == CORE_FSYNC_STRICT)

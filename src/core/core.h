@@ -316,7 +316,7 @@ struct core_counts {
 	uint64_t nodes; /* objects the kernel knows */
 	uint64_t open_dirs;
 	unsigned int fds, fds_max; /* cached descriptors, and their budget */
-	unsigned int orphan_fds, orphan_fds_max; /* of removed files that are still in use */
+	unsigned int orphan_fds, orphan_fds_max; /* of what is removed but still in use */
 	uint64_t copyups, copyup_bytes; /* since the mount, and the data that they brought */
 };
 

@@ -35,8 +35,12 @@ static void node_dir_free(struct core *core, struct node_dir *dir)
 	for (unsigned int i = 0; i < dir->lower_count; i++)
 		ldir_unref(&core->fds, dir->lowers[i]);
 	free(dir->lowers);
-	if (dir->pinned)
+	if (dir->pinned) {
 		ldir_unpin(dir->upper);
+		atomic_fetch_sub(&core->orphans, 1);
+	}
+	if (dir->stored)
+		workdir_discard(core, dir->upper->name->text);
 	ldir_unref(&core->fds, dir->upper);
 	free(dir->redirect);
 	if (dir->listing)

@@ -66,7 +66,9 @@ struct node_dir {
 	bool opaque; /* the upper one has the opaque attribute; guarded by lock */
 	bool dead; /* removed; guarded by lock */
 	_Atomic bool impure_known, impure; /* lookup_is_impure() */
-	bool pinned; /* removed: the descriptor of upper stays pinned, nothing else leads to it */
+	/* Of a removed one: the descriptor of upper stays pinned, as nothing else leads to it; or
+	 * upper is in the work directory, until the node's end. Guarded by lock. */
+	bool pinned, stored;
 	char *redirect; /* of the upper one; owned, or NULL; node lock */
 	_Atomic bool watched; /* all its parts are, as far as they can be: watch_dir() */
 	struct watch_mark *marks; /* owned; lock of core->watch */

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -49,19 +50,33 @@ static int remove_keep_lower(struct core *core, struct node *node, const char *n
 	return 0;
 }
 
+/* A directory can be somebody's working directory: its descriptor stays, while there are few. */
+static int remove_keep_dir(struct core *core, struct node_dir *dir)
+{
+	if (!dir->upper || dir->pinned)
+		return 0;
+	int fd = ldir_pin(&core->fds, dir->upper);
+
+	if (fd < 0)
+		return fd;
+	dir->pinned = true;
+	atomic_fetch_add(&core->orphans, 1);
+	return 0;
+}
+
+static void remove_unkeep_dir(struct core *core, struct node_dir *dir)
+{
+	if (!dir->pinned)
+		return;
+	dir->pinned = false;
+	ldir_unpin(dir->upper);
+	atomic_fetch_sub(&core->orphans, 1);
+}
+
 int remove_keep(struct core *core, struct node *node, const struct target *target)
 {
-	if (node_is_dir(node)) {
-		/* A directory can be somebody's working directory: its descriptor stays. */
-		if (node->dir->upper && !node->dir->pinned) {
-			int fd = ldir_pin(&core->fds, node->dir->upper);
-
-			if (fd < 0)
-				return fd;
-			node->dir->pinned = true;
-		}
-		return 0;
-	}
+	if (node_is_dir(node))
+		return remove_keep_dir(core, node->dir);
 	if (node_has(node, NODE_INDEXED))
 		return 0; /* it has its entry, and index_end() keeps what loses that */
 	int r = remove_keep_lower(core, node, target->name);
@@ -85,6 +100,34 @@ static void remove_note_time(struct node *node)
 	};
 }
 
+void remove_unkeep(struct core *core, struct node *node)
+{
+	if (node_is_dir(node))
+		remove_unkeep_dir(core, node->dir);
+}
+
+/* True if too many removed objects keep a descriptor: this directory must do without. */
+static bool remove_must_store(struct core *core, const struct node *node)
+{
+	return node_is_dir(node) && node->dir->pinned &&
+	       atomic_load(&core->orphans) > core->orphan_max;
+}
+
+/* The node's directory was moved to @temp in the work directory, where it stays or goes. */
+static void remove_store(struct core *core, struct node *node, const char *temp)
+{
+	struct node_dir *dir = node->dir;
+	struct name *name = remove_must_store(core, node) ? name_new(temp, strlen(temp)) : NULL;
+
+	if (!name) {
+		workdir_discard(core, temp);
+		return;
+	}
+	ldir_move(&core->fds, dir->upper, core->work.dir, name);
+	dir->stored = true;
+	remove_unkeep_dir(core, dir);
+}
+
 void remove_settle(struct core *core, struct node *node, const struct target *target)
 {
 	if (node_is_dir(node))
@@ -102,8 +145,9 @@ void remove_settle(struct core *core, struct node *node, const struct target *ta
 /* ---- the name on disk ---- */
 
 /* Replaces the upper object by a whiteout, in one step. */
-static int remove_by_whiteout(struct core *core, const struct target *target, bool is_dir)
+static int remove_by_whiteout(struct core *core, struct node *node, const struct target *target)
 {
+	bool is_dir = node_is_dir(node);
 	char temp[WORKDIR_TEMP_MAX];
 
 	workdir_temp_name(core, temp);
@@ -113,31 +157,30 @@ static int remove_by_whiteout(struct core *core, const struct target *target, bo
 		return r;
 	r = upper_rename(core->work.fd, temp, target->fd, target->name,
 			 is_dir ? RENAME_EXCHANGE : 0);
-	/* The directory is in the work directory now, with the whiteouts it may hold. */
-	if (r < 0 || is_dir)
+	if (r < 0)
 		workdir_discard(core, temp);
+	else if (is_dir) /* it is in the work directory now, with the whiteouts it may hold */
+		remove_store(core, node, temp);
 	return r;
 }
 
 /* Removes an upper directory that shows no names but may hold whiteouts. */
-static int remove_upper_dir(struct core *core, const struct target *target)
+static int remove_upper_dir(struct core *core, struct node *node, const struct target *target)
 {
 	char temp[WORKDIR_TEMP_MAX];
-	int r = upper_rmdir(target->fd, target->name);
+	int r = remove_must_store(core, node) ? -ENOTEMPTY : upper_rmdir(target->fd, target->name);
 
 	if (r != -ENOTEMPTY && r != -EEXIST)
 		return r;
 	workdir_temp_name(core, temp);
 	r = upper_rename(target->fd, target->name, core->work.fd, temp, 0);
 	if (r == 0)
-		workdir_discard(core, temp);
+		remove_store(core, node, temp);
 	return r;
 }
 
 static int remove_name(struct core *core, struct node *node, const struct target *target)
 {
-	bool is_dir = node_is_dir(node);
-
 	if (!node_has(node, NODE_UPPER))
 		return workdir_make_whiteout(core, target->fd, target->name);
 	int lower = lookup_lower_has(core, target->dir, target->name);
@@ -145,8 +188,9 @@ static int remove_name(struct core *core, struct node *node, const struct target
 	if (lower < 0)
 		return lower;
 	if (lower)
-		return remove_by_whiteout(core, target, is_dir);
-	return is_dir ? remove_upper_dir(core, target) : upper_unlink(target->fd, target->name);
+		return remove_by_whiteout(core, node, target);
+	return node_is_dir(node) ? remove_upper_dir(core, node, target) :
+				   upper_unlink(target->fd, target->name);
 }
 
 /* The removed object is what we think it is: the upper may have been changed underneath. */
@@ -179,12 +223,14 @@ static int remove_node(struct core *core, struct node *node, const struct target
 		r = remove_keep(core, node, target);
 	if (r == 0)
 		r = index_begin(core, node);
-	if (r < 0)
-		return r;
-	r = remove_name(core, node, target);
-	index_end(core, node, -1, r);
+	if (r == 0) {
+		r = remove_name(core, node, target);
+		index_end(core, node, -1, r);
+	}
 	if (r == 0)
 		remove_settle(core, node, target);
+	else
+		remove_unkeep(core, node);
 	return r;
 }
 
@@ -256,8 +302,12 @@ int core_rmdir(struct core *core, const struct core_call *call, uint64_t parent,
 
 /* ---- a directory that is renamed over ---- */
 
-/* An opaque directory in the work directory with the attributes of the one behind @fd. */
-static int remove_make_opaque_copy(struct core *core, int fd, const char *temp)
+/*
+ * A directory in the work directory with the attributes of the node's own, behind @fd, which
+ * shows nothing of the lowers either.
+ */
+static int remove_make_empty_copy(struct core *core, const struct node *node, int fd,
+				  const char *temp)
 {
 	struct statx st;
 	int r = sys_stat(fd, "", &st);
@@ -273,7 +323,7 @@ static int remove_make_opaque_copy(struct core *core, int fd, const char *temp)
 	const struct clone_attr clone = { .core = core, .from = fd, .to = copy, .st = &st };
 
 	r = clone_attributes(&clone);
-	if (r == 0)
+	if (r == 0 && (node_is_merged(node) || node->dir->opaque))
 		r = upper_setxattr(copy, core_key(core, XATTR_OPAQUE), "y", 1, 0);
 	return r < 0 ? r : clone_times(&clone);
 }
@@ -283,20 +333,23 @@ int remove_clear_dir(struct core *core, struct node *node, const struct target *
 {
 	char temp[WORKDIR_TEMP_MAX];
 
-	if (!node->dir->upper || !node_is_merged(node))
+	if (!node->dir->upper || (!node_is_merged(node) && !remove_must_store(core, node)))
 		return 0;
 	int fd = ldir_pin(&core->fds, node->dir->upper);
 
 	if (fd < 0)
 		return fd;
 	workdir_temp_name(core, temp);
-	int r = remove_make_opaque_copy(core, fd, temp);
+	int r = remove_make_empty_copy(core, node, fd, temp);
 
 	ldir_unpin(node->dir->upper);
 	if (r == 0)
 		r = upper_rename(core->work.fd, temp, target->fd, target->name, RENAME_EXCHANGE);
 	*cleared = r == 0;
-	workdir_discard(core, temp);
+	if (r < 0)
+		workdir_discard(core, temp);
+	else
+		remove_store(core, node, temp);
 	return r;
 }
 
@@ -312,21 +365,21 @@ void remove_adopt_cleared(struct core *core, struct node *node, const struct tar
 		remove_settle(core, node, target);
 		return;
 	}
+	remove_unkeep_dir(core, dir);
 	node_lock(core, node);
 	struct ldir *old = dir->upper;
 	unsigned int count = dir->lower_count;
-	bool pinned = dir->pinned;
 
 	dir->upper = upper;
 	dir->lower_count = 0;
-	dir->pinned = false;
-	dir->opaque = true;
+	dir->opaque |= count > 0;
 	node->upper_ino = st.stx_ino;
 	node_unlock(core, node);
 	for (unsigned int i = 0; i < count; i++)
 		ldir_unref(&core->fds, dir->lowers[i]);
-	if (pinned)
-		ldir_unpin(old);
+	if (dir->stored)
+		workdir_discard(core, old->name->text);
+	dir->stored = false;
 	ldir_unref(&core->fds, old);
 	target_changed(node, 0);
 }

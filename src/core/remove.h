@@ -10,17 +10,19 @@
  * to reach it afterwards is kept. 0 or -errno (then nothing may be removed).
  */
 int remove_keep(struct core *core, struct node *node, const struct target *target);
+/* After remove_keep(), when the name stays. */
+void remove_unkeep(struct core *core, struct node *node);
 /* The name is gone on disk: forgets it. */
 void remove_settle(struct core *core, struct node *node, const struct target *target);
 /*
- * Makes the empty merged directory @node, named by @target, empty in the upper as well, in one
- * step: it is replaced by an opaque copy without whiteouts, then *@cleared is true. Its lock is
- * held for writing.
+ * Makes the empty directory @node, named by @target, which is to be renamed over, one that can be:
+ * if it is merged, so may hold whiteouts, or if it has to stay on disk, it is replaced by an empty
+ * copy in one step, then *@cleared is true. Its lock is held for writing.
  */
 int remove_clear_dir(struct core *core, struct node *node, const struct target *target,
 		     bool *cleared);
 /*
- * After remove_clear_dir(), when the rename failed: the node's directory is the opaque one now.
+ * After remove_clear_dir(), when the rename failed: the node's directory is the empty one now.
  * Its lock is held for writing.
  */
 void remove_adopt_cleared(struct core *core, struct node *node, const struct target *target);

@@ -44,6 +44,7 @@ struct renaming {
 			* a redirect is written */
 	bool copy_data; /* files have to be complete: no redirect can be written for them */
 	bool target_locked; /* the lock of the directory that is overwritten is held */
+	bool target_kept; /* remove_keep() */
 	bool target_cleared; /* and it was replaced by an empty one that its node does not know */
 };
 
@@ -307,6 +308,7 @@ static int rename_prepare_overwritten(struct renaming *r)
 		return 0;
 	int e = remove_keep(r->core, node, &r->to.at);
 
+	r->target_kept = e == 0;
 	if (e == 0 && node_is_dir(node))
 		e = remove_clear_dir(r->core, node, &r->to.at, &r->target_cleared);
 	return e;
@@ -448,6 +450,8 @@ static int rename_locked(struct renaming *r)
 		e = rename_move(r);
 	if (e < 0 && r->target_cleared)
 		remove_adopt_cleared(r->core, r->to.node, &r->to.at);
+	else if (e < 0 && r->target_kept)
+		remove_unkeep(r->core, r->to.node);
 	return e;
 }
 
@@ -467,7 +471,7 @@ static int rename_with_locks(struct renaming *r)
 	r->from.at.fd = r->to.at.fd = -1;
 	if (r->target_locked)
 		lock_rw_write_unlock(&r->to.node->dir->lock);
-	r->target_locked = r->target_cleared = false;
+	r->target_locked = r->target_kept = r->target_cleared = false;
 	rename_unlock_dirs(r);
 	if (r->topology)
 		lock_mutex_unlock(&r->core->rename_lock);

@@ -138,9 +138,14 @@ static int workdir_make(struct core *core)
 
 	if (r < 0)
 		return r;
-	work->fd = sys_open(work->base_fd, WORKDIR_NAME, O_PATH | O_DIRECTORY, 0);
-	if (work->fd < 0)
-		return work->fd;
+	_cleanup_close_ int fd = sys_open(work->base_fd, WORKDIR_NAME, O_PATH | O_DIRECTORY, 0);
+
+	if (fd < 0)
+		return fd;
+	work->dir = ldir_new_root(&core->fds, &core->layers[0], fd);
+	if (!work->dir)
+		return -ENOMEM;
+	work->fd = fd_take(&fd);
 	r = workdir_drop_acl(work->fd, ACL_XATTR_DEFAULT);
 	if (r == 0)
 		r = workdir_drop_acl(work->fd, ACL_XATTR_ACCESS);
@@ -316,7 +321,8 @@ void workdir_deinit(struct core *core)
 		if (fd >= 0)
 			sys_dir_for_each(fd, workdir_remove_entry, core);
 	}
-	cleanup_close(&work->fd);
+	work->dir = ldir_unref(&core->fds, work->dir);
+	work->fd = -1;
 	cleanup_close(&work->base_fd);
 	cleanup_close(&work->upper_fd);
 	lock_mutex_deinit(&work->whiteout_lock);

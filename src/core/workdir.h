@@ -17,8 +17,11 @@
 
 #define WORKDIR_TEMP_MAX 24 /* "#" and a hexadecimal number */
 
+struct ldir;
+
 struct workdir {
-	int fd; /* workdir/work, O_PATH; -1 if there is none */
+	int fd; /* workdir/work, O_PATH, that of dir; -1 if there is none */
+	struct ldir *dir; /* the same, as the parent of removed directories; owned */
 	int base_fd, upper_fd; /* workdir and upperdir, held by flock(2) */
 	_Atomic uint64_t counter; /* of temporary names */
 	struct lock_mutex whiteout_lock; /* LOCK_RANK_LEAF: guards has_whiteout and whiteout */

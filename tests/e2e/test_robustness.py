@@ -353,6 +353,67 @@ def test_descriptors_do_not_grow_with_use(union, crowd):
     u.umount()
 
 
+def use_removed_directory(fd):
+    """What still works in a directory that is gone, and what does not."""
+    assert os.listdir(fd) == []
+    with pytest.raises(FileNotFoundError):
+        os.mkdir("new", dir_fd=fd)
+    os.fchmod(fd, 0o2711)
+    os.utime(fd, (1, 2))
+    os.setxattr(fd, "user.k", b"v")
+    os.fsync(fd)
+    st = os.fstat(fd)
+    assert (st.st_mode, st.st_mtime) == (0o042711, 2)
+    assert os.getxattr(fd, "user.k") == b"v"
+    return st
+
+
+@pytest.mark.veneer_only("the kernel has no descriptors to run out of")
+def test_sixty_four_descriptors_and_many_removed_directories(union_factory):
+    """More removed directories in use than the daemon may have descriptors."""
+    count, upper = 40, {}
+    for i in range(count):
+        upper[f"both{i}"] = {"f": whiteout()}
+        upper[f"up{i}"] = {}
+        upper[f"over{i}"] = {}
+        upper[f"from{i}"] = {}
+    lower = {f"{kind}{i}": {"f": ""} for i in range(count) for kind in ("both", "low")}
+    u = union_factory(lower, upper=upper)
+    start_limited(u, 64, 64)
+    fds = {}
+    for i in range(count):
+        for kind in ("both", "up", "over", "low"):
+            fds[kind, i] = os.open(u / f"{kind}{i}", os.O_RDONLY)
+        os.unlink(u / f"low{i}/f")
+        for kind in ("both", "up", "low"):
+            os.rmdir(u / f"{kind}{i}")
+        os.rename(u / f"from{i}", u / f"over{i}")
+    assert all(use_removed_directory(fd).st_nlink == 0 for fd in fds.values())
+    (pid,) = u.mounted.daemons()
+    assert len(os.listdir(f"/proc/{pid}/fd")) <= 64
+    assert u.ls() == sorted(f"over{i}" for i in range(count))
+    inodes = {os.fstat(fd).st_ino for fd in fds.values()}
+    assert len(inodes | {u.ino(f"over{i}") for i in range(count)}) == 5 * count
+    for fd in fds.values():
+        os.close(fd)
+    u.umount()
+
+
+@pytest.mark.parametrize("kind", ["both", "up", "over"])
+def test_removed_directory_in_use(union, kind):
+    u = union({"both": {"f": ""}, "over": {"f": ""}},
+              upper={"both": {}, "up": {}, "over": {"f": whiteout()}, "from": {}})
+    fd = os.open(u / kind, os.O_RDONLY)
+    if kind == "both":
+        os.unlink(u / "both/f")
+    if kind == "over":
+        os.rename(u / "from", u / "over")
+    else:
+        os.rmdir(u / kind)
+    use_removed_directory(fd)
+    os.close(fd)
+
+
 def test_two_hundred_unlinked_open_files(union):
     u = union({f"f{i}": f"{i}" for i in range(200)})
     fds = []
