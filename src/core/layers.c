@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Opening the layers.
- *
- * All paths are opened first, as the user sees them, and checked against each
- * other; only then do lowers become clones, from which no way leads up.
- */
+/* Making layers of the directories that options name. */
 #include "core/layers.h"
 
 #include <errno.h>
@@ -17,86 +12,15 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "core/source.h"
 #include "format/whiteout.h"
 #include "sys/creds.h"
 #include "sys/file.h"
 #include "sys/handle.h"
-#include "sys/mount.h"
 #include "sys/xattr.h"
-
-/* A directory named by an option. */
-struct source {
-	const char *option, *path;
-	int fd; /* O_PATH */
-	dev_t dev;
-	uint64_t ino;
-	unsigned long long mount;
-};
-
-/* Upper and work first (if there is an upper), then the lowers in their order. */
-struct source_list {
-	struct source *items; /* owned */
-	unsigned int count;
-};
 
 /* Appends the sentence and returns the errno it explains. */
 #define layers_fail(why, error, ...) (strbuf_append_format(why, __VA_ARGS__), (error))
-
-static void source_list_deinit(struct source_list *list)
-{
-	for (unsigned int i = 0; i < list->count; i++)
-		cleanup_close(&list->items[i].fd);
-	free(list->items);
-}
-
-/* ---- opening ---- */
-
-static int source_identify(struct source *source)
-{
-	struct statx st;
-	int r = sys_stat(source->fd, "", &st);
-
-	if (r < 0)
-		return r;
-	source->dev = sys_stat_dev(&st);
-	source->ino = st.stx_ino;
-	return sys_mount_id(source->fd, &source->mount);
-}
-
-static int source_list_add(struct source_list *list, const char *option, const char *path,
-			   struct strbuf *why)
-{
-	struct source *source = &list->items[list->count];
-
-	*source = (struct source){ .option = option, .path = path };
-	source->fd = sys_open_path(path, O_PATH | O_DIRECTORY);
-	int r = source->fd < 0 ? source->fd : source_identify(source);
-
-	list->count++; /* its descriptor is to be closed from here on */
-	return r < 0 ? layers_fail(why, r, "%s=%s: %s", option, path, strerror(-r)) : 0;
-}
-
-static int source_list_open(struct source_list *list, const struct core_config *config,
-			    struct strbuf *why)
-{
-	int r = 0;
-
-	list->items = calloc(config->lowers.count + 2, sizeof(*list->items));
-	if (!list->items)
-		return -ENOMEM;
-	if (config->upperdir) {
-		r = source_list_add(list, "upperdir", config->upperdir, why);
-		if (r == 0)
-			r = source_list_add(list, "workdir", config->workdir, why);
-	}
-	for (size_t i = 0; i < config->lowers.count && r == 0; i++) {
-		const struct lowerdir *lower = &config->lowers.items[i];
-
-		r = source_list_add(list, lower->data_only ? "datadir" : "lowerdir", lower->path,
-				    why);
-	}
-	return r;
-}
 
 /* ---- checks ---- */
 
@@ -125,90 +49,6 @@ static int layers_check_config(const struct core_config *config, struct strbuf *
 	return 0;
 }
 
-static bool source_is_same(const struct source *a, const struct source *b)
-{
-	return a->ino == b->ino && a->dev == b->dev;
-}
-
-/*
- * Steps to the parent directory within the mount; false at its root, or where the way up is
- * barred (then nothing above can be reached from below either).
- */
-static bool source_go_up(struct source *at)
-{
-	char path[SYS_FD_PATH_MAX + 4];
-	char fd_path[SYS_FD_PATH_MAX];
-	struct source parent = *at;
-
-	snprintf(path, sizeof(path), "%s/..", sys_fd_path(at->fd, fd_path));
-	parent.fd = sys_open_path(path, O_PATH | O_DIRECTORY);
-	if (parent.fd < 0)
-		return false;
-	if (source_identify(&parent) < 0 || parent.mount != at->mount ||
-	    source_is_same(&parent, at)) {
-		cleanup_close(&parent.fd);
-		return false;
-	}
-	cleanup_close(&at->fd);
-	*at = parent;
-	return true;
-}
-
-/* The item of @list (other than number @self) that number @self is or lies in; NULL: none. */
-static const struct source *source_list_find_above(const struct source_list *list,
-						   unsigned int self, unsigned int count)
-{
-	struct source at = list->items[self];
-	const struct source *found = NULL;
-
-	at.fd = sys_reopen(at.fd, O_PATH | O_DIRECTORY);
-	if (at.fd < 0)
-		return NULL;
-	do {
-		for (unsigned int i = 0; i < count && !found; i++) {
-			if (i != self && source_is_same(&at, &list->items[i]))
-				found = &list->items[i];
-		}
-	} while (!found && source_go_up(&at));
-	cleanup_close(&at.fd);
-	return found;
-}
-
-static int layers_check_upper(const struct source_list *list, struct strbuf *why)
-{
-	const struct source *upper = &list->items[0], *work = &list->items[1];
-
-	if (upper->mount != work->mount)
-		return layers_fail(why, -EINVAL,
-				   "workdir=%s and upperdir=%s must lie on the same mount",
-				   work->path, upper->path);
-	if (source_list_find_above(list, 0, 2) || source_list_find_above(list, 1, 2))
-		return layers_fail(
-			why, -EINVAL,
-			"workdir=%s and upperdir=%s must be separate: neither may be, or "
-			"lie in, the other",
-			work->path, upper->path);
-	return 0;
-}
-
-/*
- * A lower may not be, or lie in, another layer.  The reverse for an upper (a new upper
- * somewhere below lowerdir=/) is allowed, as in the kernel; a lookup that meets it fails.
- */
-static int layers_check_overlap(const struct source_list *list, unsigned int first_lower,
-				struct strbuf *why)
-{
-	for (unsigned int i = first_lower; i < list->count; i++) {
-		const struct source *self = &list->items[i];
-		const struct source *other = source_list_find_above(list, i, list->count);
-
-		if (other)
-			return layers_fail(why, -ELOOP, "%s=%s overlaps with %s=%s", self->option,
-					   self->path, other->option, other->path);
-	}
-	return 0;
-}
-
 /* ---- layers ---- */
 
 static void layer_learn_identity(struct layer *layer)
@@ -222,14 +62,8 @@ static void layer_learn_identity(struct layer *layer)
 /* Fills the zeroed @layer. Whatever was opened is layers_close()'s to close. */
 static int layer_open(struct core *core, struct layer *layer, const struct source *source)
 {
-	/*
-	 * The upper is not cloned: a clone of its own would be another mount than the work
-	 * directory's, and no rename goes from one mount to another.
-	 */
-	int fd = layer->is_upper ? -EPERM : sys_mount_clone(source->fd, true);
+	int fd = sys_reopen(source->fd, O_PATH | O_DIRECTORY);
 
-	if (fd < 0)
-		fd = sys_reopen(source->fd, O_PATH | O_DIRECTORY);
 	if (fd < 0)
 		return fd;
 	layer->fd = sys_reopen(fd, O_RDONLY | O_DIRECTORY);
@@ -327,10 +161,10 @@ static int layers_open_checked(struct core *core, const struct core_config *conf
 {
 	int r = source_list_open(list, config, why);
 
-	if (r == 0 && core->has_upper)
-		r = layers_check_upper(list, why);
 	if (r == 0)
-		r = layers_check_overlap(list, core->has_upper ? 2 : 0, why);
+		r = source_list_check(list, core->has_upper, why);
+	if (r == 0)
+		source_list_clone(list, core->has_upper, core->read_only);
 	if (r == 0)
 		r = layers_alloc(core, config, list->count);
 	if (r == 0)

@@ -8,8 +8,8 @@
 #define LAYERS_MAX 500 /* lowers of one mount, as in the kernel */
 
 /*
- * Fills core->layers and core->traps, and locks and prepares the work directory.  Lowers become
- * private read-only clones of their mounts where that is allowed.  0 or -errno with a sentence in
+ * Fills core->layers and core->traps, and locks and prepares the work directory.  They become
+ * private clones of their mounts where that is allowed, lowers read-only ones.  0 or -errno with a sentence in
  * @why; layers_close() either way.
  */
 int layers_open(struct core *core, const struct core_config *config, struct strbuf *why);

@@ -49,12 +49,14 @@ static int sys_mount_clone_tree(int dirfd, bool read_only, unsigned int recursiv
 	return r < 0 ? (int)r : fd_take(&fd);
 }
 
-int sys_mount_clone(int dirfd, bool read_only)
+int sys_mount_clone(int dirfd, unsigned int flags)
 {
+	bool read_only = flags & SYS_CLONE_READ_ONLY;
 	int r = sys_mount_clone_tree(dirfd, read_only, 0);
 
-	/* In a user namespace mounts of its parent must not be uncovered: then all or nothing. */
-	return r == -EINVAL ? sys_mount_clone_tree(dirfd, read_only, AT_RECURSIVE) : r;
+	return r == -EINVAL && flags & SYS_CLONE_LOCKED_BELOW ?
+		       sys_mount_clone_tree(dirfd, read_only, AT_RECURSIVE) :
+		       r;
 }
 
 /*

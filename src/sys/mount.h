@@ -6,14 +6,20 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+enum sys_clone {
+	/* Nobody can write through it, not even this process; atime is not updated either. */
+	SYS_CLONE_READ_ONLY = 1 << 0,
+	/* Instead of -EINVAL: with all that is mounted below now. */
+	SYS_CLONE_LOCKED_BELOW = 1 << 1,
+};
+
 /*
  * A detached clone of the mount that holds directory @dirfd, rooted at it. What is mounted below
- * or over it later is not seen, and what is mounted there now only in a user namespace that may
- * not look behind it. With @read_only nobody can write through it, not even this process; atime
- * is then not updated either.
- * Returns an O_PATH descriptor; -EPERM or -EINVAL: not allowed here (no CAP_SYS_ADMIN).
+ * or over it is not seen.
+ * Returns an O_PATH descriptor; -EPERM: not allowed here (no CAP_SYS_ADMIN); -EINVAL: a user
+ * namespace that may not look behind what is mounted below.
  */
-int sys_mount_clone(int dirfd, bool read_only);
+int sys_mount_clone(int dirfd, unsigned int flags);
 
 /* Device number of the file system that @fd lies on; the file system is not asked. */
 int sys_mount_dev(int fd, dev_t *dev);

@@ -168,6 +168,28 @@ def test_mounts_inside_a_lower_are_not_seen(union_factory, scratch):
         oscalls.umount(u.low("m"))
 
 
+def test_mounts_inside_an_upper_are_not_seen(union_factory, scratch):
+    """Neither what was mounted before, nor what is mounted later."""
+    u = union_factory({"m": {"low": ""}, "later": {"low": ""}}, upper={"m": {"up": ""}, "later": {"up": ""}})
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", u.up("m")], check=True)
+    try:
+        trees.write(u.up("m/above"), "")
+        u.mount()
+        assert u.ls("m") == ["low", "up"]
+        u.write("m/new", "x")
+        os.rename(u / "m/new", u / "later/new")
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", u.up("later")], check=True)
+        assert u.ls("later") == ["low", "new", "up"]
+        os.unlink(u / "later/low")
+        u.append("later/new", "y")
+        oscalls.umount(u.up("later"))
+        u.remount()
+        assert (u.ls("m"), u.ls("later"), u.read("later/new")) == (["low", "up"], ["new", "up"], b"xy")
+        u.umount()
+    finally:
+        oscalls.umount(u.up("m"))
+
+
 @pytest.mark.parametrize("inner", ["kernel", "veneer"])
 def test_union_as_a_lower(union_factory, inner):
     """Two levels, with whiteouts and opaque directories inside the lower one."""

@@ -705,8 +705,8 @@ static int clone_mounts(void *argument)
 	child_check(mount(NULL, "m", NULL, MS_SHARED, NULL) == 0);
 	child_check(mkdir("m/sub", 0755) == 0 && mkdir("m/sub/below", 0755) == 0);
 	source = sys_open(AT_FDCWD, "m/sub", O_PATH | O_DIRECTORY, 0);
-	ro = sys_mount_clone(source, true);
-	rw = sys_mount_clone(source, false);
+	ro = sys_mount_clone(source, SYS_CLONE_READ_ONLY);
+	rw = sys_mount_clone(source, 0);
 	child_check(ro >= 0 && rw >= 0);
 	child_check(sys_mount_id(ro, &id_a) == 0 && sys_mount_id(rw, &id_b) == 0 && id_a != id_b);
 	child_check(sys_mkdir(ro, "new", 0755) == -EROFS);
