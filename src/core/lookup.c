@@ -168,16 +168,21 @@ static bool found_has_names(const struct found *found)
 	return found->index_name || (found->upper.dir && found->upper.st.stx_nlink > 1);
 }
 
-/* A node that is known already and is the same object: another name of an upper inode. */
+/*
+ * A node that is known already and is the same object: another name of an upper inode. The name
+ * may be the only one by now, if the one that was known is gone; such a node keeps the inode, so
+ * its number cannot have been given to another file.
+ */
 static struct node *node_find_same(struct core *core, const struct found *found)
 {
 	const struct statx *st = found_top_stat(found);
 
-	if (!found_has_names(found))
+	if (found->is_dir || (!found->upper.dir && !found->index_name))
 		return NULL;
 	struct node *node = node_find_identity(core, sys_stat_dev(st), st->stx_ino);
 
-	if (node && node->type != (st->stx_mode & S_IFMT))
+	if (node && (node->type != (st->stx_mode & S_IFMT) ||
+		     (!found_has_names(found) && !node_has(node, NODE_ORPHAN))))
 		node = node_unref(core, node);
 	return node;
 }

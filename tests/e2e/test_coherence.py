@@ -166,6 +166,24 @@ def test_hard_links_share_their_content(union):
     os.close(fd)
 
 
+def test_last_name_of_an_open_file_whose_other_name_went(union):
+    """The other name is looked up for the first time when it is the only one left."""
+    u = union({}, upper={"a": "x" * 4096, "b": Hard("a")})
+    fd = os.open(u / "a", os.O_RDWR)
+    os.unlink(u / "a")
+    with mmap.mmap(fd, 4096) as memory:
+        memory[0:3] = b"new"
+        assert u.read("b")[:4] == b"newx"
+        assert os.fstat(fd).st_ino == u.ino("b") and os.fstat(fd).st_nlink == 1
+        u.write("b", "written by the other name")
+        assert memory[:7] == b"written"
+    os.unlink(u / "b")
+    assert os.pread(fd, 7, 0) == b"written" and os.fstat(fd).st_nlink == 0
+    os.close(fd)
+    u.remount()
+    assert u.ls() == []
+
+
 def inotify(path, mask=0x2 | 0x4 | 0x8):
     """A descriptor that reports changes of path: IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE."""
     fd = _libc.inotify_init1(os.O_NONBLOCK)
