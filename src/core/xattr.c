@@ -212,7 +212,8 @@ int core_setxattr(struct core *core, const struct core_call *call, uint64_t node
 		.value = value ? value : "", /* an empty value may come without a place */
 		.size = size,
 		.flags = flags,
-		.kill_sgid = kill_sgid,
+		/* The kernel asks for it with a default ACL as well, which gives no rights. */
+		.kill_sgid = kill_sgid && strcmp(key, ACL_XATTR_ACCESS) == 0,
 	};
 
 	return xattr_change(core, call, node, &change);

@@ -134,6 +134,14 @@ def test_setting_an_acl_drops_setgid_of_a_foreign_group(union, as_user):
     assert not os.stat(u / "f").st_mode & stat.S_ISGID
 
 
+def test_setting_a_default_acl_keeps_setgid(union, as_user):
+    """It gives nobody any rights to the directory itself."""
+    default = "u::rwx,u:1000:rwx,g::r-x,m::rwx,o::r-x"
+    u = union({"d": Dir(mode=0o2775, owner=(1000, 1001))})
+    as_user(1000, lambda: os.setxattr(u / "d", ACL_DEFAULT, acl(default)))
+    assert stat.S_IMODE(os.stat(u / "d").st_mode) == 0o2775
+
+
 def test_inheritance_through_two_levels(union):
     default = "u::rwx,u:1000:rwx,g::---,m::rwx,o::---"
     u = union({"d": {}})
