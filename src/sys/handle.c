@@ -2,6 +2,7 @@
 #include "sys/handle.h"
 
 #include <fcntl.h>
+#include <linux/btrfs.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -83,6 +84,7 @@ int sys_fs_uuid(int fd, uint8_t uuid[16])
 {
 	struct sys_fsuuid2 fs = { 0 };
 	struct sys_ext4_uuid ext4 = { .length = sizeof(ext4.uuid) };
+	struct btrfs_ioctl_fs_info_args btrfs = { 0 };
 
 	if (sys_retry(ioctl(fd, SYS_IOC_GETFSUUID, &fs)) == 0) {
 		if (fs.length != sizeof(fs.uuid))
@@ -92,6 +94,11 @@ int sys_fs_uuid(int fd, uint8_t uuid[16])
 	}
 	if (sys_retry(ioctl(fd, SYS_EXT4_IOC_GETFSUUID, &ext4)) == 0) {
 		memcpy(uuid, ext4.uuid, sizeof(ext4.uuid));
+		return 0;
+	}
+	/* btrfs tells its UUID by no other call, and kernel overlayfs writes it as any other. */
+	if (sys_retry(ioctl(fd, BTRFS_IOC_FS_INFO, &btrfs)) == 0) {
+		memcpy(uuid, btrfs.fsid, sizeof(btrfs.fsid));
 		return 0;
 	}
 	return -ENODATA;
