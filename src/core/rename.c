@@ -264,6 +264,26 @@ static unsigned int rename_real_flags(const struct renaming *r, bool to_whiteout
 	return 0;
 }
 
+/*
+ * Where the file system leaves no whiteout behind by itself (RENAME_WHITEOUT), one is put in the new
+ * place first, and exchanged for the file. It hides nothing: the place is free. One that is
+ * not cannot be taken in one step, so that is left to the caller, who copies then.
+ */
+static int rename_by_exchange(struct renaming *r, bool to_free)
+{
+	if (!to_free)
+		return -EXDEV;
+	int e = workdir_make_whiteout(r->core, r->to.at.fd, r->to.at.name);
+
+	if (e < 0)
+		return e;
+	e = upper_rename(r->from.at.fd, r->from.at.name, r->to.at.fd, r->to.at.name,
+			 RENAME_EXCHANGE);
+	if (e < 0 && upper_unlink(r->to.at.fd, r->to.at.name) < 0)
+		log_warning_limited("%s: a whiteout that hides nothing stays", r->to.at.name);
+	return e;
+}
+
 static int rename_on_disk(struct renaming *r)
 {
 	enum upper_name what;
@@ -279,6 +299,8 @@ static int rename_on_disk(struct renaming *r)
 	unsigned int flags = rename_real_flags(r, what == UPPER_WHITEOUT, &leaves_whiteout);
 
 	e = upper_rename(r->from.at.fd, r->from.at.name, r->to.at.fd, r->to.at.name, flags);
+	if (e == -EINVAL && flags == RENAME_WHITEOUT)
+		e = rename_by_exchange(r, what == UPPER_ABSENT);
 	if (e == 0 && leaves_whiteout && upper_unlink(r->from.at.fd, r->from.at.name) < 0)
 		log_warning_limited("%s: a whiteout that hides nothing stays", r->from.at.name);
 	return e;
