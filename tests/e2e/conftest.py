@@ -115,6 +115,17 @@ def ext4(session_scratch):
                                 "noinit_itable")
 
 
+@pytest.fixture(scope="session")
+def bulk(ext4):
+    """A lower layer with one file of 200 MiB, whose copy-up takes a while, and small ones elsewhere."""
+    path = os.path.join(ext4, "bulk")
+    trees.build(path, {"big": {}, "other": {f"n{i}": "" for i in range(50)}})
+    with open(os.path.join(path, "big/file"), "wb") as file:
+        for i in range(50):
+            file.write(bytes([i]) * (4 << 20))
+    return path
+
+
 @pytest.fixture
 def scratch(ext4, request):
     """Further file systems for one test."""

@@ -10,52 +10,10 @@ import pytest
 
 import oscalls
 import trees
+from callers import in_processes, in_threads, quietly
 from trees import Hard
 
 MIB = 1 << 20
-
-
-def in_threads(*calls):
-    """Run the calls at once; the first exception any of them raised."""
-    failures = []
-
-    def guarded(call):
-        try:
-            call()
-        except BaseException as error:  # pylint: disable=broad-except
-            failures.append(error)
-    threads = [threading.Thread(target=guarded, args=(call,)) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not any(thread.is_alive() for thread in threads), "a call hangs"
-    if failures:
-        raise failures[0]
-
-
-def in_processes(*calls):
-    """Run the calls at once in processes of their own; all must succeed."""
-    pids = []
-    for call in calls:
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                call()
-                status = 0
-            finally:
-                os._exit(status)
-        pids.append(pid)
-    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * len(pids)
-
-
-def quietly(call, *args):
-    try:
-        call(*args)
-    except OSError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("then", ["unlink", "keep"])
@@ -284,19 +242,8 @@ def test_readers_and_rm_rf(union):
     assert u.ls() == []
 
 
-@pytest.fixture(scope="session")
-def large(ext4):
-    """A lower layer with one file of 200 MiB, and small ones elsewhere."""
-    path = os.path.join(ext4, "large")
-    trees.build(path, {"big": {}, "other": {f"n{i}": "" for i in range(50)}})
-    with open(os.path.join(path, "big/file"), "wb") as file:
-        for i in range(50):
-            file.write(bytes([i]) * (4 * MIB))
-    return path
-
-
-def test_a_big_copy_up_does_not_delay_others(union, large):
-    u = union(large, guard=False)
+def test_a_big_copy_up_does_not_delay_others(union, bulk):
+    u = union(bulk, guard=False)
     done, took = threading.Event(), []
 
     def copy():
@@ -323,9 +270,9 @@ def test_a_big_copy_up_does_not_delay_others(union, large):
     assert u.copied_up("big/file")
 
 
-def test_a_big_copy_up_does_not_delay_its_readers(union, large):
+def test_a_big_copy_up_does_not_delay_its_readers(union, bulk):
     """The lower file can be read while it is being copied."""
-    u = union(large, guard=False)
+    u = union(bulk, guard=False)
     done, took = threading.Event(), []
     reader = os.open(u / "big/file", os.O_RDONLY)
 

@@ -120,6 +120,14 @@ class Union:
     def hidden(self, path):
         return trees.is_whiteout(self.up(path))
 
+    def is_metadata_only(self, path):
+        """Whether the upper has this file without its data."""
+        return any(name.endswith(".overlay.metacopy") for name in os.listxattr(self.up(path)))
+
+    def leftovers(self):
+        """What lies in the work directory and is of no use any more; of a live mount, too."""
+        return self._work_faults()
+
     def pick(self, kernel, veneer):
         """The one place where expectations differ; needs the test to name its deviation."""
         if not self._may_differ:
