@@ -151,6 +151,7 @@ def check_rules():
 def main():
     args = parse_args()
     check_rules()
+    args.dropper = userns.CacheDropper()
     userns.isolate(args.user)
     os.umask(0)
     os.setgroups([])

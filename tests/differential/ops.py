@@ -6,12 +6,13 @@ import mmap
 import os
 import stat
 
+import kept
 import syscalls
 from layers import LINK_TARGETS, acl, pattern
 from snapshot import checksum_fd, list_dir, read_xattrs, stat_record
 
 USERS = [(1000, 1000), (1001, 1000), (1001, 1001)]
-SLOTS = 6
+SLOTS = 8
 MODES = [0o644, 0o600, 0o755, 0o777, 0o4755, 0o2775, 0o1777, 0o000, 0o444, 0o2644]
 
 
@@ -20,7 +21,7 @@ class Tree:
 
     def __init__(self, contender, started_ns):
         self.contender, self.root, self.started_ns = contender, contender.root, started_ns
-        self.slots = {}
+        self.slots, self.maps, self.streams = {}, {}, {}	# streams: by the slot they read
 
     def path(self, rel):
         return f'{self.root}/{rel}'
@@ -35,13 +36,24 @@ class Tree:
         self.slots[slot] = fd
 
     def close(self, slot):
+        self.streams.pop(slot, None)
         fd = self.slots.pop(slot, None)
         if fd is not None:
             os.close(fd)
 
+    def unmap(self, slot):
+        area = self.maps.pop(slot, None)
+        if area:
+            area.close()
+
+    def mapped_fd(self, slot):
+        return self.maps[slot].fd if slot in self.maps else None
+
     def close_all(self):
         for slot in list(self.slots):
             self.close(slot)
+        for slot in list(self.maps):
+            self.unmap(slot)
 
     def stat(self, st):
         return stat_record(st, self.started_ns)
@@ -50,6 +62,8 @@ class Tree:
         """The result of one operation [name, uid, gid, arguments...]."""
         name, uid, gid, *args = op
         action = ACTIONS[name]
+        for stream in self.streams.values():
+            stream.touch(op)
         if uid:
             syscalls.become(uid, gid)
         try:
@@ -213,8 +227,8 @@ def do_mmap_write(tree, slot, offset, size, tag):
     length = os.fstat(fd).st_size
     if length == 0 or not stat.S_ISREG(os.fstat(fd).st_mode):
         return 'nothing to map'
-    if 'security.capability' in os.listxattr(fd):
-        return 'has capabilities'	# known: `mmap-write-capability`
+    if kept.loses_rights(tree, fd):
+        return 'has rights'
     with mmap.mmap(fd, length, mmap.MAP_SHARED) as area:
         start = offset % length
         data = pattern(tag, min(size, length - start))
@@ -295,8 +309,16 @@ def do_copy_range(tree, src, dst, src_off, dst_off, size):
     return done
 
 
+def do_sendfile(tree, src, dst, src_off, size):
+    if os.path.sameopenfile(tree.fd(src), tree.fd(dst)):
+        return 'same file'
+    os.lseek(tree.fd(dst), 0, os.SEEK_SET)
+    return os.sendfile(tree.fd(dst), tree.fd(src), src_off, size)
+
+
 def do_freaddir(tree, slot):
     fd = tree.fd(slot)
+    tree.streams.pop(slot, None)
     os.lseek(fd, 0, os.SEEK_SET)
     return {name: dtype for name, _ino, dtype in syscalls.getdents(fd)}
 
@@ -315,29 +337,36 @@ ACTIONS = {
     'link_fd': do_link_fd, 'pwrite': do_pwrite, 'pread': do_pread, 'mmap_write': do_mmap_write,
     'ftruncate': do_ftruncate, 'fallocate': do_fallocate, 'fchmod': do_fchmod,
     'fchown': do_fchown, 'fsetxattr': do_fsetxattr, 'fstat': do_fstat, 'fsync': do_fsync,
-    'seek': do_seek, 'copy_range': do_copy_range, 'freaddir': do_freaddir, 'close': do_close,
+    'seek': do_seek, 'copy_range': do_copy_range, 'sendfile': do_sendfile,
+    'freaddir': do_freaddir, 'close': do_close,
     'unlink': lambda tree, rel: os.unlink(tree.path(rel)),
     'rmdir': lambda tree, rel: os.rmdir(tree.path(rel)),
     'readlink': lambda tree, rel: os.readlink(tree.path(rel)),
     'listxattr': lambda tree, rel: read_xattrs(tree.path(rel)),
+    **kept.ACTIONS,
 }
+
+ON_DESCRIPTORS = {'link_fd', 'pwrite', 'pread', 'mmap_write', 'ftruncate', 'fallocate', 'fchmod',
+                  'fchown', 'fsetxattr', 'fstat', 'fsync', 'seek', 'copy_range', 'sendfile',
+                  'freaddir', *kept.ON_DESCRIPTORS}
 
 WEIGHTS = {
     'create': 9, 'write_path': 7, 'read_path': 4, 'truncate': 4, 'mkdir': 7, 'mknod': 3,
     'symlink': 3, 'link': 5, 'rename': 14, 'chmod': 5, 'chown': 4, 'utimens': 3, 'touch': 2,
     'setxattr': 5, 'removexattr': 2, 'getxattr': 2, 'readdir': 4, 'stat': 4, 'access': 2,
-    'open': 8, 'tmpfile': 2, 'link_fd': 2, 'pwrite': 5, 'pread': 4, 'mmap_write': 2,
+    'open': 12, 'tmpfile': 2, 'link_fd': 2, 'pwrite': 5, 'pread': 4, 'mmap_write': 2,
     'ftruncate': 2, 'fallocate': 3, 'fchmod': 1, 'fchown': 1, 'fsetxattr': 1, 'fstat': 3,
     'fsync': 1, 'seek': 3, 'copy_range': 3, 'freaddir': 2, 'close': 2, 'unlink': 9, 'rmdir': 6,
-    'readlink': 1, 'listxattr': 2,
+    'readlink': 1, 'listxattr': 2, 'sendfile': 1, **kept.WEIGHTS,
 }
 
 
-class Generator:
-    """Draws operations.  known() gives the paths of the tree as it is now."""
+class Generator(kept.Drawn):
+    """Draws operations, mostly on what there is: the names it has learnt, and what the Tree
+    `kept` has open."""
 
-    def __init__(self, rng, drawer):
-        self.rng, self.drawer = rng, drawer
+    def __init__(self, rng, drawer, tree):
+        self.rng, self.drawer, self.kept = rng, drawer, tree
         self.may_mknod, self.may_trusted = drawer.may_mknod, drawer.may_trusted
         self.names, self.weights = list(WEIGHTS), list(WEIGHTS.values())
         self.paths, self.dirs = [''], ['']
@@ -357,7 +386,20 @@ class Generator:
                 if op[0] == 'mkdir':
                     self.dirs.append(rel)
 
+    def open_path(self):
+        """The name of what is open or mapped, so that operations meet there."""
+        fds = [*self.kept.slots.values(), *(area.fd for area in self.kept.maps.values())]
+        paths = [os.readlink(f'/proc/self/fd/{fd}') for fd in sorted(fds)]
+        start = self.kept.root + '/'
+        paths = [path[len(start):] for path in paths
+                 if path.startswith(start) and not path.endswith(' (deleted)')]
+        return self.rng.choice(paths) if paths else None
+
     def old(self):
+        if self.rng.random() < 0.25:
+            path = self.open_path()
+            if path:
+                return path
         return self.rng.choice(self.paths) if self.rng.random() < 0.9 else self.new()
 
     def directory(self):
@@ -380,19 +422,40 @@ class Generator:
     def tag(self):
         return self.rng.randrange(9999)
 
-    def slot(self):
+    def slot(self, want=None):
+        """One of those in use, of directories or of others if `want` says so; rarely any."""
+        good = sorted(slot for slot, fd in self.kept.slots.items()
+                      if want is None or stat.S_ISDIR(os.fstat(fd).st_mode) == (want == 'dir'))
+        if self.rng.random() < 0.05:
+            good = None
+        return self.rng.choice(good or sorted(self.kept.slots) or range(SLOTS))
+
+    def file_slot(self):
+        return self.slot('file')
+
+    def any_slot(self):
         return self.rng.randrange(SLOTS)
 
     def draw(self):
         rng = self.rng
-        name = rng.choices(self.names, self.weights)[0]
+        name = self.possible(rng.choices(self.names, self.weights)[0])
         uid, gid = rng.choice(USERS) if rng.random() < 0.2 else (0, 0)
         op = [name, uid, gid] + getattr(self, 'draw_' + name, self.draw_old)()
         if name == 'fallocate' and op[4] == syscalls.FALLOC_ZERO_RANGE:
             op[1:3] = [0, 0]	# where it is not supported, kernel overlayfs strips suid already
         if name == 'removexattr' and op[4] == 'system.posix_acl_access':
             op[1:3] = [0, 0]	# file systems differ in whether others than members lose setgid
+        if name.startswith('dir_'):
+            op[1:3] = [0, 0]	# the end, where a directory is opened again, comes when it comes
         return op
+
+    def possible(self, name):
+        """The operation, or mostly that which must come first."""
+        if name in kept.ON_MAPPINGS and not self.kept.maps and self.rng.random() < 0.9:
+            name = 'map'
+        if name in ON_DESCRIPTORS and not self.kept.slots and self.rng.random() < 0.9:
+            name = 'open'
+        return name
 
     def draw_old(self):			# unlink, rmdir, readlink, listxattr, touch, read_path
         return [self.old()]
@@ -489,36 +552,41 @@ class Generator:
         access = self.rng.choice([os.O_RDONLY, os.O_RDONLY, os.O_RDWR, os.O_RDWR, os.O_WRONLY])
         extra = self.rng.choices([0, os.O_APPEND, os.O_TRUNC, os.O_CREAT, os.O_DIRECTORY],
                                  [8, 1, 1, 2, 1])[0]
-        return [self.slot(), self.old(), access | extra, 0o640]
+        if self.rng.random() < 0.25:
+            return [self.any_slot(), self.directory(), os.O_RDONLY | os.O_DIRECTORY, 0]
+        return [self.any_slot(), self.old(), access | extra, 0o640]
 
     def draw_tmpfile(self):
-        return [self.slot(), self.directory(), self.rng.choice(MODES)]
+        return [self.any_slot(), self.directory(), self.rng.choice(MODES)]
 
     def draw_link_fd(self):
-        return [self.slot(), self.new()]
+        return [self.file_slot(), self.new()]
 
     def draw_pwrite(self):
-        return [self.slot(), self.offset(), self.size(), self.tag()]
+        return [self.file_slot(), self.offset(), self.size(), self.tag()]
 
     draw_mmap_write = draw_pwrite
 
     def draw_pread(self):
-        return [self.slot(), self.offset(), self.size()]
+        return [self.file_slot(), self.offset(), self.size()]
 
     def draw_ftruncate(self):
-        return [self.slot(), self.rng.choice([0, 1, 5000, 65536])]
+        return [self.file_slot(), self.rng.choice([0, 1, 5000, 65536])]
 
     def draw_fallocate(self):
         keep, punch = syscalls.FALLOC_KEEP_SIZE, syscalls.FALLOC_PUNCH_HOLE
         mode = self.rng.choice([0, keep, punch | keep, punch | keep, syscalls.FALLOC_ZERO_RANGE])
         if mode == syscalls.FALLOC_ZERO_RANGE and not self.may_trusted:
             mode = 0		# not on tmpfs, where overlays then strip set-id bits already
-        return [self.slot(), mode, self.offset(), self.size()]
+        return [self.file_slot(), mode, self.offset(), self.size()]
 
     def draw_slot(self):
         return [self.slot()]
 
-    draw_fstat = draw_fsync = draw_freaddir = draw_close = draw_slot
+    draw_fstat = draw_fsync = draw_close = draw_slot
+
+    def draw_freaddir(self):
+        return [self.slot('dir')]
 
     def draw_fchmod(self):
         return [self.slot(), self.rng.choice(MODES)]
@@ -530,7 +598,10 @@ class Generator:
         return [self.slot(), 'user.' + self.rng.choice('pq'), f'{self.tag()},12']
 
     def draw_seek(self):
-        return [self.slot(), self.rng.choice([os.SEEK_DATA, os.SEEK_HOLE]), self.offset()]
+        return [self.file_slot(), self.rng.choice([os.SEEK_DATA, os.SEEK_HOLE]), self.offset()]
 
     def draw_copy_range(self):
-        return [self.slot(), self.slot(), self.offset(), self.offset(), self.size()]
+        return [self.file_slot(), self.file_slot(), self.offset(), self.offset(), self.size()]
+
+    def draw_sendfile(self):
+        return [self.file_slot(), self.file_slot(), self.offset(), self.size()]

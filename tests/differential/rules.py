@@ -10,6 +10,9 @@ import stat
 import syscalls
 
 
+LOCK_OPS = {'flock', 'range_lock', 'range_test'}
+
+
 class Facts:
     """What the rules ask about the case in hand."""
 
@@ -22,6 +25,7 @@ class Facts:
         self.plain_root = None		# where the model is
         self.multi = set()		# inode keys of the model's files with several lower names
         self.on_kernel_layers = {'kernel'}	# who mounts what the kernel has written
+        self.mapped = set()		# inode keys of the model's files written through mappings
         self.model_follows = False	# the model takes over what a rule lets the kernel do
         self.used = {}			# rule id: how often it explained something
 
@@ -47,9 +51,10 @@ class Facts:
 
     def is_multi(self, rel):
         """Is rel a file that a layer holds under several names, in a case without index?"""
-        if self.index or not self.multi:
-            return False
-        return any(self._key(rel, follow) in self.multi for follow in (False, True))
+        return not self.index and self.is_among(rel, self.multi)
+
+    def is_among(self, rel, keys):
+        return bool(keys) and any(self._key(rel, follow) in keys for follow in (False, True))
 
     def same_inode(self, one, two):
         return self._key(one, False) == self._key(two, False)
@@ -59,6 +64,15 @@ class Facts:
             return syscalls.inode_key(self.model(rel), follow)
         except OSError:
             return None
+
+
+def note_mapped_write(facts, op, model):
+    """Remember a file whose modification time is not to be compared from here on: it is
+    written through a mapping, but not synced, or the model is on a file system that sets no
+    times by that."""
+    area = model.maps.get(op[3]) if op[0] == 'map_write' else None
+    if area and area.shared and (not op[7] or facts.case.on_tmpfs or facts.case.args.user):
+        facts.mapped.add(syscalls.inode_key(f'/proc/self/fd/{area.fd}', True))
 
 
 def refused_by_kernel(facts, op, result):
@@ -93,7 +107,8 @@ def refused_by_overlays(facts, op, result):
 def orphan_lost(facts, contender, model_fd, want, got):
     """Does kernel overlayfs fail to copy up a file that was removed while open?  The descriptor
     is of no use in a comparison from there on."""
-    if contender == 'kernel' and got in ('EEXIST', 'ENOENT', 'ESTALE') and want != got:
+    errors = ('EEXIST', 'ENOENT', 'ENOTDIR', 'ESTALE')
+    if contender == 'kernel' and got in errors and want != got:
         if model_fd is not None and os.fstat(model_fd).st_nlink == 0:
             return facts.use('kernel-unlinked-copy-up')
     return None
@@ -130,6 +145,10 @@ def explain_result(facts, contender, op, want, got):
     if contender == 'veneer' and op[0] in ('chown', 'fchown') and op[4:] == [-1, -1]:
         if want == 'EPERM' and not isinstance(got, str):
             return facts.use('chown-nothing-by-others')
+    if contender == 'kernel' and op[0] in ('map_read', 'map_write'):
+        return facts.use('kernel-stale-mapping')
+    if contender == 'kernel' and facts.case.args.user and op[0] in LOCK_OPS:
+        return facts.use('kernel-user-ino')
     if contender == 'kernel' and facts.case.args.user and op[0] == 'rename' and got == 'ESTALE':
         if want is None and facts.same_inode(op[3], op[4]):
             return facts.use('kernel-user-ino')
@@ -154,6 +173,8 @@ def explain_field(facts, contender, rel, field, want, got):
             return facts.use('kernel-metacopy-mtime')
     if field == 'nlink' and facts.is_multi(rel):
         return facts.use('hardlink-without-index')
+    if field == 'mtime' and facts.is_among(rel, facts.mapped):
+        return facts.use('mmap-write-times')
     return None
 
 

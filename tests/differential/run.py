@@ -10,12 +10,13 @@ from contenders import KINDS, Failure
 from layers import Drawer, Realiser
 from ops import Generator, Tree
 from rules import (Facts, copied_by_stale_size, explain_fault, explain_field, explain_inode,
-                   explain_links, explain_result, orphan_lost, refused_by_kernel,
-                   refused_by_overlays, truncated_to_its_size)
+                   explain_links, explain_result, note_mapped_write, orphan_lost,
+                   refused_by_kernel, refused_by_overlays, truncated_to_its_size)
 from snapshot import Snapshot, raw_tree
 
 COMPARE_EVERY = 60
 REMOUNT_CHANCE = 1 / 120
+DROP_CHANCE = 1 / 150
 MADE_OPS = 60
 AFTER_SWAP = 1 / 8		# so many of the operations are done on the swapped layers
 
@@ -171,6 +172,8 @@ class Run:
             self.swap()
         elif op[0] == 'compare':
             self.compare_trees()
+        elif op[0] == 'drop':
+            self.case.args.dropper.drop()
         else:
             return self.do_everywhere(op)
         return None
@@ -189,6 +192,8 @@ class Run:
             if kind == 'kernel' and refused_by_kernel(self.facts, op, results[kind]):
                 return results
             skip_model = skip_model or refused_by_overlays(self.facts, op, results[kind])
+        if 'plain' in results:
+            note_mapped_write(self.facts, op, self.by_kind['plain'])
         if truncated_to_its_size(self.facts, op, results):
             for tree in self.trees:		# go on from one state
                 tree.do(['touch', 0, 0, op[3]])
@@ -286,7 +291,7 @@ class Run:
 
     def generate(self, count):
         """Draw and do `count` operations with remounts, comparisons and the swap between."""
-        source = Generator(self.rng, self.case.new_drawer(self.rng))
+        source = Generator(self.rng, self.case.new_drawer(self.rng), self.trees[0])
         self.begin()
         source.learn(self.check())
         for phase in (count, int(count * AFTER_SWAP)):
@@ -295,6 +300,8 @@ class Run:
                 source.note(op, self.do(op))
                 if i % COMPARE_EVERY == COMPARE_EVERY - 1:
                     source.learn(self.check())
+                if self.rng.random() < DROP_CHANCE:
+                    self.do(['drop', 0, 0])
                 if self.rng.random() < REMOUNT_CHANCE:
                     self.do(['remount', 0, 0])
                     source.learn(self.check())
@@ -306,7 +313,7 @@ class Run:
     def generate_layer(self, count):
         """Operations that leave no file with several names: what the model has of those could
         not be told from what a layer has."""
-        source = Generator(self.rng, self.case.new_drawer(self.rng))
+        source = Generator(self.rng, self.case.new_drawer(self.rng), self.trees[0])
         for tree in self.trees:
             tree.contender.mount()
         source.learn(self.check())
@@ -374,6 +381,7 @@ def op_subject(op, trees):
     if isinstance(args[0], str):
         return args[0]
     for tree in trees:
-        if not tree.contender.upper and args[0] in tree.slots:
-            return f'/proc/self/fd/{tree.slots[args[0]]}'
+        fd = tree.mapped_fd(args[0]) if name == 'map_sync' else tree.slots.get(args[0])
+        if not tree.contender.upper and fd is not None:
+            return f'/proc/self/fd/{fd}'
     return None
