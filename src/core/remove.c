@@ -113,6 +113,21 @@ static bool remove_must_store(struct core *core, const struct node *node)
 	       atomic_load(&core->orphans) > core->orphan_max;
 }
 
+/* Whiteouts that go with the directory are no change of it to those who have it open. */
+static void remove_discard(struct core *core, struct node *node, const char *temp)
+{
+	struct ldir *upper = node->dir->upper;
+	int fd = upper ? ldir_pin(&core->fds, upper) : -EBADF;
+	struct statx before;
+	int r = fd < 0 ? fd : sys_stat(fd, "", &before);
+
+	workdir_discard(core, temp);
+	if (r == 0)
+		clone_stat_times(fd, &before);
+	if (fd >= 0)
+		ldir_unpin(upper);
+}
+
 /* The node's directory was moved to @temp in the work directory, where it stays or goes. */
 static void remove_store(struct core *core, struct node *node, const char *temp)
 {
@@ -120,7 +135,7 @@ static void remove_store(struct core *core, struct node *node, const char *temp)
 	struct name *name = remove_must_store(core, node) ? name_new(temp, strlen(temp)) : NULL;
 
 	if (!name) {
-		workdir_discard(core, temp);
+		remove_discard(core, node, temp);
 		return;
 	}
 	ldir_move(&core->fds, dir->upper, core->work.dir, name);

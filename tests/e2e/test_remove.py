@@ -224,6 +224,18 @@ def test_rmdir_of_three_layers(union):
     assert u.hidden("d")
 
 
+def test_fstat_of_a_removed_directory_with_whiteouts(union):
+    """Whiteouts that are cleaned up with it are no change of it."""
+    u = union({"d": {"a": "", "b": ""}})
+    os.unlink(u / "d/a")
+    os.unlink(u / "d/b")
+    os.utime(u / "d", ns=(10 ** 18, 10 ** 18))
+    fd = os.open(u / "d", os.O_RDONLY)
+    os.rmdir(u / "d")
+    assert os.fstat(fd).st_mtime_ns == 10 ** 18
+    os.close(fd)
+
+
 def test_rmdir_many_whiteouts(union):
     u = union({"d": {f"f{i}": "" for i in range(300)}})
     for i in range(300):
