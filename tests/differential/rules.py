@@ -10,9 +10,6 @@ import stat
 import syscalls
 
 
-LOCK_OPS = {'flock', 'range_lock', 'range_test'}
-
-
 class Facts:
     """What the rules ask about the case in hand."""
 
@@ -55,6 +52,17 @@ class Facts:
 
     def is_among(self, rel, keys):
         return bool(keys) and any(self._key(rel, follow) in keys for follow in (False, True))
+
+    def is_many_to(self, contender, rel):
+        """Is the file with several names that rel is one of several files to the kernel, each
+        with attributes and locks of its own?"""
+        if contender != 'kernel' or not self.case.args.user or rel is None:
+            return False
+        try:
+            st = os.stat(self.model(rel))
+        except OSError:
+            return False
+        return st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode)
 
     def same_inode(self, one, two):
         return self._key(one, False) == self._key(two, False)
@@ -137,8 +145,9 @@ def copied_by_stale_size(facts, op, results):
     return None
 
 
-def explain_result(facts, contender, op, want, got):
-    """The id of the rule that covers another result or errno of a whole operation, or None."""
+def explain_result(facts, contender, op, rel, want, got):
+    """The id of the rule that covers another result or errno of a whole operation, which is
+    about rel, or None."""
     if contender != 'plain' and op[0] == 'removexattr' and 'posix_acl' in op[4]:
         if want is None and got == 'ENODATA':
             return facts.use('remove-absent-acl')
@@ -147,7 +156,7 @@ def explain_result(facts, contender, op, want, got):
             return facts.use('chown-nothing-by-others')
     if contender == 'kernel' and op[0] in ('map_read', 'map_write'):
         return facts.use('kernel-stale-mapping')
-    if contender == 'kernel' and facts.case.args.user and op[0] in LOCK_OPS:
+    if facts.is_many_to(contender, rel):
         return facts.use('kernel-user-ino')
     if contender == 'kernel' and facts.case.args.user and op[0] == 'rename' and got == 'ESTALE':
         if want is None and facts.same_inode(op[3], op[4]):
@@ -173,6 +182,8 @@ def explain_field(facts, contender, rel, field, want, got):
             return facts.use('kernel-metacopy-mtime')
     if field == 'nlink' and facts.is_multi(rel):
         return facts.use('hardlink-without-index')
+    if facts.is_many_to(contender, rel):
+        return facts.use('kernel-user-ino')
     if field == 'mtime' and facts.is_among(rel, facts.mapped):
         return facts.use('mmap-write-times')
     return None

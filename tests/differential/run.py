@@ -221,12 +221,11 @@ class Run:
 
     def unexplained(self, op, name, want, got):
         """[(field, want, got)] where two results differ and no rule says why."""
-        one, two = stat_part(want), stat_part(got)
+        one, two, rel = stat_part(want), stat_part(got), op_subject(op, self.trees)
         if one is None or two is None:
-            known = explain_result(self.facts, name, op, want, got)
+            known = explain_result(self.facts, name, op, rel, want, got)
             return [] if known else [('result', want, got)]
         out = [('result', want[0], got[0])] if isinstance(want, tuple) and want[0] != got[0] else []
-        rel = op_subject(op, self.trees)
         for field in sorted(one.keys() | two.keys()):
             if one.get(field) != two.get(field):
                 if not explain_field(self.facts, name, rel, field, one, two):
