@@ -99,9 +99,9 @@ int clone_attributes(const struct clone_attr *clone)
 	/* The owner first: a change of owner takes set-id bits and capabilities away. */
 	if (r == 0 && (made.stx_uid != st->stx_uid || made.stx_gid != st->stx_gid))
 		r = upper_chown(clone->to, st->stx_uid, st->stx_gid);
-	if (r == 0)
+	if (r == 0 && clone->from >= 0)
 		r = clone_xattrs(clone);
-	if (r == 0)
+	if (r == 0 && clone->from >= 0)
 		r = clone_fsflags(clone);
 	if (r == 0 && !S_ISLNK(st->stx_mode))
 		r = upper_chmod(clone->to, st->stx_mode & 07777);

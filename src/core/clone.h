@@ -7,7 +7,7 @@
 
 struct clone_attr {
 	struct core *core;
-	int from; /* O_PATH */
+	int from; /* O_PATH; -1: there is nothing but st */
 	int to; /* in the work directory; O_PATH or open */
 	const struct statx *st; /* of from */
 };

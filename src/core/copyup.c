@@ -97,12 +97,21 @@ static void copyup_set_time(struct copyup *c)
 	c->st.stx_mtime.tv_nsec = (uint32_t)now.tv_nsec;
 }
 
+/* What is mounted on a directory of a lower is no part of it: of that only the attributes show. */
+static int copyup_take_mount_point(struct copyup *c, struct ldir *ldir)
+{
+	c->layer = ldir->layer;
+	return ldir_stat(&c->core->fds, ldir, &c->st);
+}
+
 /* Opens what is copied; for a metacopy file in the upper that is the upper file itself. */
 static int copyup_open_source(struct copyup *c)
 {
 	struct place place;
 	int r = place_hold(c->core, c->node, PLACE_META, &place);
 
+	if (r == -ENODATA)
+		return copyup_take_mount_point(c, c->node->dir->lowers[0]);
 	if (r < 0)
 		return r;
 	r = place_stat(&place, &c->st);
@@ -220,7 +229,8 @@ static int copyup_attributes(struct copyup *c)
 		r = clone_attributes(&clone);
 	if (r < 0)
 		return r;
-	if (S_ISDIR(c->st.stx_mode) || c->st.stx_nlink == 1 || node_has(c->node, NODE_INDEXED))
+	if (c->source >= 0 &&
+	    (S_ISDIR(c->st.stx_mode) || c->st.stx_nlink == 1 || node_has(c->node, NODE_INDEXED)))
 		r = origin_set(c->core, c->layer, c->source, c->fd);
 	if (r == 0 && c->meta_only)
 		r = copyup_set_metacopy(c);

@@ -142,7 +142,10 @@ static int datafd_open_place(struct core *core, const struct place *place, bool 
 			     bool *writable)
 {
 	/* O_NONBLOCK: should a fifo stand in its place, opening it must not wait. */
-	const int flags = O_NONBLOCK | (core->noatime ? O_NOATIME : 0);
+	/* What has no name any more lies in the upper. */
+	const struct layer *layer = place->ldir ? place->ldir->layer : &core->layers[0];
+	bool keep_atime = core_keeps_atime(core, layer);
+	const int flags = O_NONBLOCK | (keep_atime ? O_NOATIME : 0);
 	int fd = -EACCES;
 
 	*writable = place->is_upper && !core->read_only;
@@ -152,7 +155,7 @@ static int datafd_open_place(struct core *core, const struct place *place, bool 
 		*writable = false;
 		fd = place_open(place, O_RDONLY | flags);
 	}
-	if (fd == -EPERM && core->noatime) /* O_NOATIME is for the owner only */
+	if (fd == -EPERM && keep_atime) /* O_NOATIME is for the owner only */
 		fd = place_open(place, (*writable ? O_RDWR : O_RDONLY) | O_NONBLOCK);
 	struct statx st;
 

@@ -62,4 +62,10 @@ static inline const char *core_key(const struct core *core, enum xattr_private w
 	return xattr_private_name(core->ns, which);
 }
 
+/* True if reads of what lies in @layer must leave access times alone: those of lowers never change. */
+static inline bool core_keeps_atime(const struct core *core, const struct layer *layer)
+{
+	return layer->is_upper ? core->noatime : !layer->is_private;
+}
+
 #endif

@@ -51,6 +51,7 @@ struct ldir *ldir_new(struct ldir *parent, const char *name, const struct statx 
 		return NULL;
 	}
 	ldir->parent = ldir_ref(parent);
+	ldir->is_mount_point = sys_stat_is_mount_root(st);
 	return ldir;
 }
 
@@ -87,6 +88,17 @@ static struct ldir *ldir_get_place(struct ldir *ldir, struct name **namep)
 	return parent;
 }
 
+static int ldir_stat_at(const struct ldir *ldir, int dirfd, const char *name, struct statx *st)
+{
+	if (!ldir->is_mount_point)
+		return sys_stat(dirfd, name, st);
+	int r = sys_stat_local(dirfd, name, STATX_BASIC_STATS | STATX_BTIME, st);
+
+	if (r == 0)
+		st->stx_nlink = 2;
+	return r;
+}
+
 /* Opens @name in @parentfd and makes sure that it still is @ldir. */
 static int ldir_open_checked(const struct ldir *ldir, int parentfd, const char *name)
 {
@@ -96,7 +108,7 @@ static int ldir_open_checked(const struct ldir *ldir, int parentfd, const char *
 	if (fd < 0)
 		return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? -ESTALE : fd;
 	struct statx st;
-	int r = sys_stat(fd, "", &st);
+	int r = ldir_stat_at(ldir, fd, "", &st);
 
 	if (r < 0)
 		return r;
@@ -155,6 +167,8 @@ int ldir_pin(struct fdcache *fds, struct ldir *ldir)
 	 */
 	int tries = 3;
 
+	if (ldir->is_mount_point)
+		return -ENODATA;
 	for (;;) {
 		int fd = fdslot_pin(&ldir->slot);
 
@@ -179,7 +193,7 @@ int ldir_stat(struct fdcache *fds, struct ldir *ldir, struct statx *st)
 	int fd = fdslot_pin(&ldir->slot);
 
 	if (fd >= 0) {
-		int r = sys_stat(fd, "", st);
+		int r = ldir_stat_at(ldir, fd, "", st);
 
 		fdslot_unpin(&ldir->slot);
 		return r;
@@ -189,7 +203,7 @@ int ldir_stat(struct fdcache *fds, struct ldir *ldir, struct statx *st)
 	int r = parent ? ldir_pin(fds, parent) : -ESTALE;
 
 	if (r >= 0) {
-		r = sys_stat(r, name->text, st);
+		r = ldir_stat_at(ldir, r, name->text, st);
 		ldir_unpin(parent);
 	}
 	name_unref(name);
@@ -200,7 +214,7 @@ int ldir_stat(struct fdcache *fds, struct ldir *ldir, struct statx *st)
 		r = ldir_pin(fds, ldir);
 		if (r < 0)
 			return r;
-		r = sys_stat(r, "", st);
+		r = ldir_stat_at(ldir, r, "", st);
 		ldir_unpin(ldir);
 	}
 	return r;

@@ -21,6 +21,7 @@
 struct layer {
 	unsigned int index; /* 0: the upper; 1...: lowers, top first; data-only ones last */
 	bool is_upper, is_data;
+	bool is_private; /* in a clone of its mount: nothing is mounted below it later */
 	bool is_last; /* the lowest layer that merges: nothing below it can be hidden */
 	dev_t dev; /* of the root */
 	long magic; /* f_type */
@@ -44,6 +45,11 @@ struct ldir {
 	struct name *name;
 	uint64_t ino; /* real inode number: what is opened again must be the same directory */
 	dev_t dev;
+	/*
+	 * Something is mounted there, and what is below that cannot be reached: an empty directory
+	 * of the mounted one's attributes. Constant.
+	 */
+	bool is_mount_point;
 	struct fdslot slot;
 };
 
@@ -63,7 +69,8 @@ struct ldir *ldir_unref(struct fdcache *fds, struct ldir *ldir);
 
 /*
  * An O_PATH descriptor of the directory, pinned until ldir_unpin(). Opens it, and its parents,
- * if needed. Returns the descriptor or -ESTALE (gone or replaced by another), -EMFILE, ...
+ * if needed. Returns the descriptor or -ESTALE (gone or replaced by another), -ENODATA (a mount
+ * point: a descriptor would keep what is mounted there, maybe the union itself), -EMFILE, ...
  */
 int ldir_pin(struct fdcache *fds, struct ldir *ldir);
 void ldir_unpin(struct ldir *ldir);

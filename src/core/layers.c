@@ -74,6 +74,7 @@ static int layer_open(struct core *core, struct layer *layer, const struct sourc
 		return r;
 	}
 	layer->dev = source->dev;
+	layer->is_private = source->is_private;
 	layer->is_immutable = layer->magic == EROFS_SUPER_MAGIC_V1;
 	layer->path = strdup(source->path);
 	layer->root = ldir_new_root(&core->fds, layer, fd);

@@ -86,7 +86,7 @@ void listing_classify(const struct listing_part *part, const struct sys_dirent *
 	if (listing_needs_stat(part, entry->type)) {
 		struct statx st;
 
-		if (sys_stat(part->fd, entry->name, &st) < 0) {
+		if (probe_stat(part->ldir, part->fd, entry->name, &st) < 0) {
 			seen->kind = LISTING_NOTHING;
 			return;
 		}
@@ -270,6 +270,8 @@ static int listing_visit(const struct sys_dirent *entry, void *context)
 /* Reads one part. Returns 1 if stopped at the first name, 0 or -errno. */
 static int listing_read_part(struct listing_builder *b, struct ldir *ldir)
 {
+	if (ldir->is_mount_point)
+		return 0;
 	_cleanup_close_ int fd = ldir_open(&b->core->fds, ldir);
 
 	if (fd < 0)

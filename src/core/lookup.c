@@ -377,11 +377,14 @@ int lookup_lower_has(struct core *core, struct node *parent, const char *name)
 	for (unsigned int i = 0; result == 0 && i < dir->lower_count; i++) {
 		struct ldir *in = dir->lowers[i];
 		struct statx st;
+
+		if (in->is_mount_point)
+			continue;
 		int fd = ldir_pin(&core->fds, in);
 
 		if (fd < 0)
 			return fd;
-		int r = sys_stat(fd, name, &st);
+		int r = probe_stat(in, fd, name, &st);
 
 		if (r == 0)
 			result = probe_is_whiteout(core, fd, name, &st) ? hidden : 1;

@@ -105,6 +105,22 @@ int probe_lower_hides(int fd, const char *name)
 	return r == -ENOENT || r == -ENAMETOOLONG ? 0 : r;
 }
 
+int probe_stat(const struct ldir *in, int dirfd, const char *name, struct statx *st)
+{
+	bool is_private = in->layer->is_private;
+	int r = 0;
+
+	/* Before its file system is asked: what is mounted there may be the union itself. */
+	if (!is_private)
+		r = sys_stat_local(dirfd, name, STATX_BASIC_STATS | STATX_BTIME, st);
+	if (r == 0 && (is_private || !sys_stat_is_mount_root(st)))
+		r = sys_stat(dirfd, name, st);
+	if (r < 0 || !in->layer->is_upper || !sys_stat_is_mount_root(st))
+		return r;
+	log_warning_limited("%s: something is mounted there in the upper", name);
+	return -EXDEV;
+}
+
 static int probe_read_opaque(struct probe *p, int dirfd, const char *name, bool is_upper,
 			     enum opaque_value *value)
 {
@@ -193,7 +209,7 @@ static int probe_take_dir(struct probe *p, struct ldir *in, int dirfd, const str
 	}
 	if (is_last_element)
 		p->is_dir = true;
-	if (p->last)
+	if (p->last || sys_stat_is_mount_root(&hit->st))
 		return 1;
 	int r = probe_read_opaque(p, dirfd, hit->name, is_upper, &opaque);
 
@@ -239,7 +255,7 @@ static int probe_component(struct probe *p, struct ldir *in, int dirfd, struct h
 
 	if (is_lower && whiteout_name_kind(hit->name) != WHITEOUT_NAME_NONE)
 		return 0;
-	int r = sys_stat(dirfd, hit->name, &hit->st);
+	int r = probe_stat(in, dirfd, hit->name, &hit->st);
 
 	if (r < 0 && r != -ENOENT && r != -ENAMETOOLONG)
 		return r;
@@ -268,6 +284,8 @@ static int probe_component(struct probe *p, struct ldir *in, int dirfd, struct h
 static int probe_in(struct probe *p, struct ldir *in, struct hit *hit, size_t before,
 		    const char *post)
 {
+	if (in->is_mount_point)
+		return 0;
 	int fd = ldir_pin(&p->core->fds, in);
 
 	if (fd < 0)

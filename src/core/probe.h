@@ -55,6 +55,11 @@ bool probe_is_whiteout(struct core *core, int dirfd, const char *name, const str
 /* True if it is one by attribute: empty, regular, with the attribute. */
 bool probe_is_xattr_whiteout(struct core *core, int dirfd, const char *name,
 			     const struct statx *st);
+/*
+ * Attributes of @name in @in, whose descriptor is @dirfd, without asking what is mounted there.
+ * -EXDEV: something is, in the upper.
+ */
+int probe_stat(const struct ldir *in, int dirfd, const char *name, struct statx *st);
 /* True if it is the root of a layer or the work directory. */
 bool probe_is_trap(const struct core *core, const struct statx *st);
 

@@ -288,6 +288,8 @@ static int dirhandle_pin_at(struct core *core, struct dirhandle *handle, uint64_
 		if (fd < 0)
 			return fd;
 		handle->position = 0;
+		if (core_keeps_atime(core, handle->ldir->layer))
+			sys_keep_atime(fd);
 		fd = fdslot_install(&core->fds, &handle->slot, fd);
 	}
 	if (handle->position == offset)
@@ -368,7 +370,7 @@ static int dirhandle_read_stream(struct dirhandle *handle, const struct reading 
 
 /* ---- both ---- */
 
-/* The only real directory of the node, with a reference; NULL: it is a merged one. */
+/* The only real directory of the node, with a reference; NULL: what it shows is made up. */
 static struct ldir *readdir_single(struct core *core, struct node *node)
 {
 	struct node_dir *dir = node->dir;
@@ -378,7 +380,7 @@ static struct ldir *readdir_single(struct core *core, struct node *node)
 	if (dir->upper && dir->lower_count == 0)
 		ldir = ldir_ref(dir->upper);
 	else if (!dir->upper && dir->lower_count == 1)
-		ldir = ldir_ref(dir->lowers[0]);
+		ldir = dir->lowers[0]->is_mount_point ? NULL : ldir_ref(dir->lowers[0]);
 	node_unlock(core, node);
 	return ldir;
 }

@@ -254,6 +254,7 @@ static int source_clone_upper(struct source *upper, struct source *work, bool re
 		return upper_fd < 0 ? upper_fd : work_fd;
 	cleanup_close(&upper->fd);
 	cleanup_close(&work->fd);
+	upper->is_private = work->is_private = true;
 	upper->fd = fd_take(&upper_fd);
 	work->fd = fd_take(&work_fd);
 	return 0;
@@ -272,5 +273,6 @@ void source_list_clone(struct source_list *list, bool has_upper, bool read_only)
 			continue;
 		cleanup_close(&list->items[i].fd);
 		list->items[i].fd = fd;
+		list->items[i].is_private = true;
 	}
 }

@@ -9,6 +9,7 @@
 struct source {
 	const char *option, *path;
 	int fd; /* O_PATH */
+	bool is_private; /* in a clone */
 	dev_t dev;
 	uint64_t ino;
 	unsigned long long mount;

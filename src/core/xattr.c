@@ -61,7 +61,7 @@ static ssize_t xattr_list(struct core *core, struct node *node, char **listp)
 	ssize_t r = place_hold(core, node, PLACE_META, &place);
 
 	if (r < 0)
-		return r;
+		return r == -ENODATA ? 0 : r;
 	r = sys_listxattr_alloc_at(place.dirfd, place.name, listp);
 	place_release(core, &place);
 	return r == -ENOENT ? -ESTALE : r;

@@ -35,6 +35,19 @@ int sys_stat(int dirfd, const char *name, struct statx *st)
 				    STATX_BASIC_STATS | STATX_BTIME, st));
 }
 
+int sys_stat_local(int dirfd, const char *name, unsigned int mask, struct statx *st)
+{
+	return (int)sys_retry(statx(dirfd, name,
+				    AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC |
+					    sys_empty_path(name),
+				    mask, st));
+}
+
+bool sys_stat_is_mount_root(const struct statx *st)
+{
+	return st->stx_attributes & STATX_ATTR_MOUNT_ROOT;
+}
+
 dev_t sys_stat_dev(const struct statx *st)
 {
 	return makedev(st->stx_dev_major, st->stx_dev_minor);

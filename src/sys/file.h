@@ -18,6 +18,13 @@
 
 /* What every caller asks of statx: STATX_BASIC_STATS | STATX_BTIME. */
 int sys_stat(int dirfd, const char *name, struct statx *st);
+/*
+ * What the kernel knows by itself. sys_stat() asks the file system, which, for a mount of this
+ * very process, never ends if the process is killed meanwhile.
+ */
+int sys_stat_local(int dirfd, const char *name, unsigned int mask, struct statx *st);
+/* True if something is mounted there: @st is of the root of a mount (told since Linux 5.8). */
+bool sys_stat_is_mount_root(const struct statx *st);
 /* dev_t of st, in the kernel's 64-bit makedev form. */
 dev_t sys_stat_dev(const struct statx *st);
 dev_t sys_stat_rdev(const struct statx *st);

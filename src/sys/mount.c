@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "sys/call.h"
+#include "sys/file.h"
 
 #ifndef SYS_mount_setattr
 #define SYS_mount_setattr 442
@@ -59,20 +60,10 @@ int sys_mount_clone(int dirfd, unsigned int flags)
 		       r;
 }
 
-/*
- * What the kernel knows by itself: without AT_STATX_DONT_SYNC the file system would be asked,
- * which, for a mount of this very process, never ends if the process is killed meanwhile.
- */
-static int sys_statx_local(int fd, unsigned int mask, struct statx *st)
-{
-	return (int)sys_retry(
-		statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, mask, st));
-}
-
 int sys_mount_dev(int fd, dev_t *dev)
 {
 	struct statx st;
-	int r = sys_statx_local(fd, 0, &st);
+	int r = sys_stat_local(fd, "", 0, &st);
 
 	if (r == 0)
 		*dev = makedev(st.stx_dev_major, st.stx_dev_minor);
@@ -82,7 +73,7 @@ int sys_mount_dev(int fd, dev_t *dev)
 int sys_mount_id(int fd, unsigned long long *id)
 {
 	struct statx st;
-	int r = sys_statx_local(fd, STATX_MNT_ID, &st);
+	int r = sys_stat_local(fd, "", STATX_MNT_ID, &st);
 
 	if (r < 0)
 		return r;

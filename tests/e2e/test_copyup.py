@@ -576,4 +576,4 @@ def test_fsync_of_a_metacopy_syncs_its_metadata(union, tmp_path):
         os.fsync(fd)
         os.close(fd)
         tracer.send_signal(signal.SIGINT)
-    assert u.up("f") in log.read_text()
+    assert "/upper/f>" in log.read_text()  # below the clone of a mount, which has no path

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 import contenders
+import oscalls
 import trees
 from contenders import TAG, VENEER, is_mounted, mounts_below
 from trees import Dir, File, wait_until
@@ -115,6 +116,74 @@ def test_users_changes_survive_a_remount(users_mount, home, as_user):
     users_mount()
     assert as_user(USER, lambda: os.listdir(f"{mnt}/d")) == []
     assert os.getxattr(f"{home}/upper/d", "user.overlay.opaque") == b"y"
+
+
+MOUNT_POINTS = {"mnt": {}, "single": {}, "merged": {}}
+WITH_MOUNT_POINTS = pytest.mark.parametrize("home", [MOUNT_POINTS], indirect=True, ids=["mounts"])
+
+
+@pytest.fixture
+def mounted_inside(home):
+    """Directories of the lower on which something is mounted."""
+    points = [f"{home}/lower/d/{name}" for name in ("single", "merged")]
+    for point in points:
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", point], check=True)
+        trees.build(point, {"above": "", "dir": {}})
+    yield
+    for point in points:
+        oscalls.umount(point)
+
+
+@WITH_MOUNT_POINTS
+@pytest.mark.veneer_only("kernel overlayfs needs privileges to mount")
+def test_mounts_inside_a_users_lower_are_empty(home, mounted_inside, users_mount, as_user):
+    """Without a clone nobody can look behind them, but what is mounted does not belong to the layer."""
+    as_user(USER, lambda: os.makedirs(f"{home}/upper/d/merged"))
+    mnt = users_mount()
+
+    def use():
+        assert {"single", "merged"} <= set(os.listdir(f"{mnt}/d"))
+        for name in ("single", "merged"):
+            assert os.listdir(f"{mnt}/d/{name}") == []
+            assert not os.path.exists(f"{mnt}/d/{name}/above")
+            assert os.stat(f"{mnt}/d/{name}").st_nlink == 2
+        trees.write(f"{mnt}/d/merged/above", "mine")
+        assert os.listdir(f"{mnt}/d/merged") == ["above"]
+        os.rmdir(f"{mnt}/d/single")
+        assert "single" not in os.listdir(f"{mnt}/d")
+    as_user(USER, use)
+    assert trees.read(f"{home}/upper/d/merged/above") == b"mine"
+
+
+@WITH_MOUNT_POINTS
+@pytest.mark.veneer_only("kernel overlayfs needs privileges to mount")
+def test_users_mount_inside_its_own_lower(home, fuse_for_all, as_user):
+    """The union does not hold itself."""
+    need("fusermount3", "setpriv")
+    mnt, tag = f"{home}/lower/d/mnt", f"inside.{os.getpid()}"
+    done = as_ordinary(VENEER, "-o", options(home, *contenders.EXTRA), mnt, tag=tag)
+    assert done.returncode == 0, done.stderr
+    try:
+        found = as_user(USER, lambda: {os.path.relpath(at, mnt): (dirs, files)
+                                       for at, dirs, files in os.walk(mnt)})
+        assert found["d/mnt"] == ([], [])
+        as_user(USER, lambda: os.chmod(f"{mnt}/d/mnt", 0o700))
+        assert os.listdir(f"{home}/upper/d/mnt") == []
+    finally:
+        done = as_ordinary("fusermount3", "-u", mnt)
+    assert done.returncode == 0, done.stderr
+    assert wait_until(lambda: not contenders.tagged_processes(tag), 5)
+
+
+@pytest.mark.veneer_only("kernel overlayfs needs privileges to mount")
+def test_reading_leaves_a_users_lower_alone(users_mount, home, as_user):
+    """Access times too, where the user owns what is read."""
+    paths = [f"{home}/lower/f", f"{home}/lower/d"]
+    for path in paths:
+        os.utime(path, ns=(1, os.stat(path).st_mtime_ns))
+    mnt = users_mount()
+    as_user(USER, lambda: (trees.read(f"{mnt}/f"), os.listdir(f"{mnt}/d")))
+    assert [os.stat(path).st_atime_ns for path in paths] == [1, 1]
 
 
 @pytest.mark.veneer_only("kernel overlayfs needs privileges to mount")
