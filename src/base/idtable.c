@@ -3,7 +3,10 @@
  * Slot n of stripe s has index (n * stripes + s) + 1.  A stripe's slots lie in
  * chunks that are mapped on first use and unmapped when the last id in them is
  * removed; a chunk's place in the directory stays and remembers from which
- * generation its slots go on, so an id of an unmapped chunk never comes again.
+ * generation its slots go on, so an id of an unmapped chunk never comes again by itself.
+ *
+ * An id that is restored does not get its slot back, which may be another's by
+ * now: it is a guest, in a hash table beside the slots.
  */
 #include "base/idtable.h"
 
@@ -13,6 +16,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/hash.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/util.h"
@@ -20,6 +24,7 @@
 #define IDTABLE_STRIPES 16u
 #define IDTABLE_CHUNK_SLOTS 1024u
 #define IDTABLE_CHUNK_SIZE (IDTABLE_CHUNK_SLOTS * sizeof(struct idtable_slot))
+#define IDTABLE_GUEST_BUCKETS_MIN 16
 /* So that every index fits in 32 bits. */
 #define IDTABLE_CHUNKS_MAX (UINT32_MAX / IDTABLE_STRIPES / IDTABLE_CHUNK_SLOTS)
 
@@ -37,11 +42,20 @@ struct idtable_chunk {
 	uint32_t generation; /* where fresh slots start; not behind any removed id's */
 };
 
+/* An object with a restored id. */
+struct idtable_guest {
+	struct idtable_guest *next;
+	uint64_t id;
+	void *object;
+};
+
 struct idtable_stripe {
 	struct lock_mutex lock; /* guards everything below */
 	struct idtable_chunk *chunks;
 	uint32_t count, capacity; /* of chunks */
 	uint32_t room_from; /* no chunk before this one has a free slot */
+	struct idtable_guest **guests; /* hash table; NULL while there are none */
+	uint64_t guest_count, guest_buckets;
 } __attribute__((aligned(64)));
 
 struct idtable {
@@ -70,6 +84,7 @@ struct idtable *idtable_free(struct idtable *table)
 	for (unsigned int i = 0; i < IDTABLE_STRIPES; i++) {
 		struct idtable_stripe *stripe = &table->stripes[i];
 
+		assert(!stripe->guests);
 		free(stripe->chunks);
 		lock_mutex_deinit(&stripe->lock);
 	}
@@ -204,19 +219,133 @@ static struct idtable_slot *idtable_slot_locked(struct idtable_stripe *stripe, u
 	return slot->object && slot->generation == id >> 32 ? slot : NULL;
 }
 
+/* ---- restored ids ---- */
+
+static struct idtable_guest **idtable_guest_bucket(struct idtable_guest **guests, uint64_t buckets,
+						   uint64_t id)
+{
+	return &guests[hash_u64(id, 0) & (buckets - 1)];
+}
+
+/* Moves the guests to a table of @buckets, none of them being no table; keeps the old one when
+ * out of memory. */
+static void idtable_resize_guests_locked(struct idtable_stripe *stripe, uint64_t buckets)
+{
+	struct idtable_guest **resized = buckets ? calloc(buckets, sizeof(*resized)) : NULL;
+
+	if (buckets && !resized)
+		return;
+	for (uint64_t i = 0; i < stripe->guest_buckets; i++) {
+		while (stripe->guests[i]) {
+			struct idtable_guest *guest = stripe->guests[i];
+			struct idtable_guest **to =
+				idtable_guest_bucket(resized, buckets, guest->id);
+
+			stripe->guests[i] = guest->next;
+			guest->next = *to;
+			*to = guest;
+		}
+	}
+	free(stripe->guests);
+	stripe->guests = resized;
+	stripe->guest_buckets = buckets;
+}
+
+static int idtable_add_guest_locked(struct idtable_stripe *stripe, uint64_t id, void *object)
+{
+	if (stripe->guest_count >= stripe->guest_buckets)
+		idtable_resize_guests_locked(stripe, stripe->guest_buckets ?
+							     2 * stripe->guest_buckets :
+							     IDTABLE_GUEST_BUCKETS_MIN);
+	struct idtable_guest *guest = stripe->guest_buckets ? malloc(sizeof(*guest)) : NULL;
+
+	if (!guest)
+		return -ENOMEM;
+	struct idtable_guest **bucket =
+		idtable_guest_bucket(stripe->guests, stripe->guest_buckets, id);
+
+	*guest = (struct idtable_guest){ .next = *bucket, .id = id, .object = object };
+	*bucket = guest;
+	stripe->guest_count++;
+	return 0;
+}
+
+/* Several can have one id, of which all but the last refuse to be held. */
+static void *idtable_find_guest_locked(struct idtable_stripe *stripe, uint64_t id,
+				       bool (*hold)(void *object))
+{
+	struct idtable_guest *guest =
+		stripe->guests ? *idtable_guest_bucket(stripe->guests, stripe->guest_buckets, id) :
+				 NULL;
+
+	while (guest && (guest->id != id || !hold(guest->object)))
+		guest = guest->next;
+	return guest ? guest->object : NULL;
+}
+
+static bool idtable_remove_guest_locked(struct idtable_stripe *stripe, uint64_t id,
+					const void *object)
+{
+	if (!stripe->guests)
+		return false;
+	struct idtable_guest **at = idtable_guest_bucket(stripe->guests, stripe->guest_buckets, id);
+
+	while (*at && ((*at)->id != id || (*at)->object != object))
+		at = &(*at)->next;
+	if (!*at)
+		return false;
+	struct idtable_guest *guest = *at;
+
+	*at = guest->next;
+	free(guest);
+	stripe->guest_count--;
+	if (stripe->guest_count == 0)
+		idtable_resize_guests_locked(stripe, 0);
+	else if (stripe->guest_buckets > IDTABLE_GUEST_BUCKETS_MIN &&
+		 stripe->guest_count < stripe->guest_buckets / 8)
+		idtable_resize_guests_locked(stripe, stripe->guest_buckets / 2);
+	return true;
+}
+
+/* ---- by id ---- */
+
+static void *idtable_find_locked(struct idtable_stripe *stripe, uint64_t id,
+				 bool (*hold)(void *object))
+{
+	struct idtable_chunk *chunk;
+	struct idtable_slot *slot = idtable_slot_locked(stripe, id, &chunk);
+
+	if (slot && hold(slot->object))
+		return slot->object;
+	return idtable_find_guest_locked(stripe, id, hold);
+}
+
 void *idtable_find(struct idtable *table, uint64_t id, bool (*hold)(void *object))
 {
 	struct idtable_stripe *stripe = idtable_stripe_of(table, id);
-	struct idtable_chunk *chunk;
-	struct idtable_slot *slot;
-	void *object = NULL;
 
 	lock_mutex_lock(&stripe->lock);
-	slot = idtable_slot_locked(stripe, id, &chunk);
-	if (slot && hold(slot->object))
-		object = slot->object;
+	void *object = idtable_find_locked(stripe, id, hold);
+
 	lock_mutex_unlock(&stripe->lock);
 	return object;
+}
+
+int idtable_restore(struct idtable *table, uint64_t id, void *object,
+		    bool (*is_alive)(void *object))
+{
+	struct idtable_stripe *stripe = idtable_stripe_of(table, id);
+
+	assert(object);
+	lock_mutex_lock(&stripe->lock);
+	int r = idtable_find_locked(stripe, id, is_alive) ?
+			-EEXIST :
+			idtable_add_guest_locked(stripe, id, object);
+
+	lock_mutex_unlock(&stripe->lock);
+	if (r == 0)
+		atomic_fetch_add_explicit(&table->used, 1, memory_order_relaxed);
+	return r;
 }
 
 static void idtable_remove_locked(struct idtable_stripe *stripe, struct idtable_chunk *chunk,
@@ -238,7 +367,7 @@ static void idtable_remove_locked(struct idtable_stripe *stripe, struct idtable_
 	stripe->room_from = MIN(stripe->room_from, at);
 }
 
-void idtable_remove(struct idtable *table, uint64_t id)
+void idtable_remove(struct idtable *table, uint64_t id, const void *object)
 {
 	struct idtable_stripe *stripe = idtable_stripe_of(table, id);
 	struct idtable_chunk *chunk = NULL;
@@ -246,10 +375,14 @@ void idtable_remove(struct idtable *table, uint64_t id)
 
 	lock_mutex_lock(&stripe->lock);
 	slot = idtable_slot_locked(stripe, id, &chunk);
-	if (slot)
+	bool found = slot && slot->object == object;
+
+	if (found)
 		idtable_remove_locked(stripe, chunk, slot);
+	else
+		found = idtable_remove_guest_locked(stripe, id, object);
 	lock_mutex_unlock(&stripe->lock);
-	if (ENSURE(slot))
+	if (ENSURE(found))
 		atomic_fetch_sub_explicit(&table->used, 1, memory_order_relaxed);
 }
 
@@ -267,6 +400,15 @@ static void idtable_visit_chunk(const struct idtable_chunk *chunk,
 	}
 }
 
+static void idtable_visit_guests(const struct idtable_stripe *stripe,
+				 void (*visit)(void *object, void *context), void *context)
+{
+	for (uint64_t i = 0; i < stripe->guest_buckets; i++) {
+		for (struct idtable_guest *guest = stripe->guests[i]; guest; guest = guest->next)
+			visit(guest->object, context);
+	}
+}
+
 void idtable_for_each(struct idtable *table, void (*visit)(void *object, void *context),
 		      void *context)
 {
@@ -276,6 +418,7 @@ void idtable_for_each(struct idtable *table, void (*visit)(void *object, void *c
 		lock_mutex_lock(&stripe->lock);
 		for (uint32_t at = 0; at < stripe->count; at++)
 			idtable_visit_chunk(&stripe->chunks[at], visit, context);
+		idtable_visit_guests(stripe, visit, context);
 		lock_mutex_unlock(&stripe->lock);
 	}
 }

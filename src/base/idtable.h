@@ -28,13 +28,20 @@ struct idtable *idtable_free(struct idtable *table);
 int idtable_add(struct idtable *table, void *object, uint64_t *idp);
 
 /*
+ * Gives @object an id of the past, one that idtable_add() gave. Returns 0, -ENOMEM, or -EEXIST if
+ * it is the id of an object that @is_alive; one that is not will never be again.
+ */
+int idtable_restore(struct idtable *table, uint64_t id, void *object,
+		    bool (*is_alive)(void *object));
+
+/*
  * The object of @id, if @hold(object) returned true under the lock (it takes a reference
  * there, or refuses); otherwise NULL.
  */
 void *idtable_find(struct idtable *table, uint64_t id, bool (*hold)(void *object));
 
-/* Frees the slot; memory of emptied regions goes back to the system. */
-void idtable_remove(struct idtable *table, uint64_t id);
+/* @id is not @object's any more; memory of emptied regions goes back to the system. */
+void idtable_remove(struct idtable *table, uint64_t id, const void *object);
 
 /* How many ids are in use. */
 uint64_t idtable_count(const struct idtable *table);

@@ -78,6 +78,7 @@ struct core_config {
 	bool noatime; /* reading does not touch the upper's atime */
 	bool layers_change; /* others edit the layers: check each known name again on lookup */
 	bool watch; /* others edit the layers: core_watch_run() tells what they did */
+	bool nfs_export; /* file handles: remember any number of forgotten nodes, not only some */
 	unsigned int max_fds; /* budget of cached descriptors; 0: from RLIMIT_NOFILE */
 };
 
@@ -123,10 +124,19 @@ struct core_entry {
 /* Looks @name up in directory @parent. Absence is node 0. -ENAMETOOLONG, -ENOTDIR. */
 int core_lookup(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
 		struct core_entry *entry);
+/*
+ * For file handles, which are held longer than references: the object that has or had the id
+ * @node, and the directory it is in. -ESTALE: there is no such object any more, or it was
+ * forgotten for too long (config.nfs_export).
+ */
+int core_lookup_self(struct core *core, uint64_t node, struct core_entry *entry);
+int core_lookup_parent(struct core *core, uint64_t node, struct core_entry *entry);
 /* Takes back @count lookup references; more than were given are ignored. */
 void core_forget(struct core *core, uint64_t node, uint64_t count);
 
 int core_getattr(struct core *core, uint64_t node, struct statx *attr);
+/* The same; what costs more is there if @mask asks for it: STATX_BTIME. */
+int core_statx(struct core *core, uint64_t node, unsigned int mask, struct statx *attr);
 
 enum core_set {
 	CORE_SET_MODE = 1 << 0,

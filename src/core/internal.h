@@ -9,6 +9,7 @@
 #include "core/layer.h"
 #include "core/node.h"
 #include "core/progress.h"
+#include "core/recall.h"
 #include "core/workdir.h"
 #include "format/xattr_name.h"
 
@@ -47,6 +48,7 @@ struct core {
 	struct fdcache fds;
 	struct ident ident;
 	struct node_table nodes;
+	struct recall recall;
 	struct workdir work;
 	struct progress progress;
 	struct idtable *handles; /* open directories */

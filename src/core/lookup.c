@@ -133,13 +133,33 @@ static uint64_t found_ino(struct core *core, struct node *parent, const struct f
 	return ident_ino(&core->ident, sys_stat_dev(st), st->stx_ino);
 }
 
+/* True if other names may lead to the same object. */
+static bool found_has_names(const struct found *found)
+{
+	if (found->is_dir)
+		return false;
+	return found->index_name || (found->upper.dir && found->upper.st.stx_nlink > 1);
+}
+
+/* The id that the object had before it was forgotten, or 0. */
+static uint64_t found_id(struct core *core, struct node *parent, const char *name,
+			 const struct found *found, uint64_t ino)
+{
+	uint64_t id = recall_find_name(&core->recall, parent->id, name, ino);
+
+	/* One with a single name that is not where it was is none we know: its number may have
+	 * been another's. */
+	return id || !found_has_names(found) ? id : recall_find_ino(&core->recall, ino);
+}
+
 static int node_make(struct core *core, struct node *parent, const char *name, struct found *found,
 		     struct node **nodep)
 {
 	const struct statx *st = found_top_stat(found);
 	mode_t type = found->is_dir ? S_IFDIR : st->stx_mode;
 	uint64_t ino = found_ino(core, parent, found);
-	struct node *node = ino ? node_new(core, type, ino) : NULL;
+	uint64_t id = found_id(core, parent, name, found, ino);
+	struct node *node = ino ? node_new_again(core, type, ino, id) : NULL;
 
 	if (!node)
 		return -ENOMEM;
@@ -158,14 +178,6 @@ static int node_make(struct core *core, struct node *parent, const char *name, s
 		node_take_flags(core, node, found);
 	*nodep = node;
 	return 0;
-}
-
-/* True if other names may lead to the same object. */
-static bool found_has_names(const struct found *found)
-{
-	if (found->is_dir)
-		return false;
-	return found->index_name || (found->upper.dir && found->upper.st.stx_nlink > 1);
 }
 
 /*

@@ -71,7 +71,26 @@ static void node_file_free(struct core *core, struct node_file *file)
 	free(file);
 }
 
+static bool node_is_alive(void *object)
+{
+	return atomic_load_explicit(&((struct node *)object)->refs, memory_order_relaxed) > 0;
+}
+
+/* Gives the node the id @id, or a new one if that is 0, or another's who was faster. */
+static int node_take_id(struct core *core, struct node *node, uint64_t id)
+{
+	node->id = id;
+	if (id && idtable_restore(core->nodes.ids, id, node, node_is_alive) == 0)
+		return 0;
+	return idtable_add(core->nodes.ids, node, &node->id);
+}
+
 struct node *node_new(struct core *core, mode_t type, uint64_t ino)
+{
+	return node_new_again(core, type, ino, 0);
+}
+
+struct node *node_new_again(struct core *core, mode_t type, uint64_t ino, uint64_t id)
 {
 	struct node *node = calloc(1, sizeof(*node));
 
@@ -87,7 +106,7 @@ struct node *node_new(struct core *core, mode_t type, uint64_t ino)
 			return NULL;
 		}
 	}
-	if (idtable_add(core->nodes.ids, node, &node->id) < 0) {
+	if (node_take_id(core, node, id) < 0) {
 		if (S_ISDIR(type))
 			node_dir_free(core, node->dir);
 		free(node);
@@ -191,6 +210,22 @@ void node_lookup_add(struct core *core, struct node *node)
 	node_unlock(core, node);
 }
 
+/* Before the kernel's reference goes, so that there is no moment at which nothing leads to it. */
+static void node_remember_locked(struct core *core, const struct node *node)
+{
+	for (const struct link *link = node->links; link; link = link->next) {
+		const struct recall_entry entry = {
+			.id = node->id,
+			.ino = node->ino,
+			.parent = link->parent->id,
+			.name = link->name,
+			.length = link->length,
+		};
+
+		recall_note(&core->recall, &entry);
+	}
+}
+
 void node_forget(struct core *core, struct node *node, uint64_t count)
 {
 	node_lock(core, node);
@@ -199,6 +234,8 @@ void node_forget(struct core *core, struct node *node, uint64_t count)
 	node->lookups -= count < node->lookups ? count : node->lookups;
 	bool gone = had && node->lookups == 0;
 
+	if (gone)
+		node_remember_locked(core, node);
 	node_unlock(core, node);
 	if (gone)
 		node_unref(core, node);
@@ -379,6 +416,7 @@ void node_remove_name(struct core *core, struct node *node, struct node *parent,
 	if (found)
 		name_remove(core, found);
 	node_unlock(core, node);
+	recall_drop(&core->recall, parent->id, name);
 	node_free_link(core, found);
 }
 
@@ -543,7 +581,7 @@ static void node_free(struct core *core, struct node *node, struct link **parent
 		link->next = *parents;
 		*parents = link;
 	}
-	idtable_remove(core->nodes.ids, node->id);
+	idtable_remove(core->nodes.ids, node->id, node);
 	if (node_is_dir(node))
 		node_dir_free(core, node->dir);
 	else

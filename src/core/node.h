@@ -24,6 +24,7 @@
 #include "base/idtable.h"
 #include "base/lock.h"
 #include "core/layer.h"
+#include "format/times.h"
 
 struct core;
 struct listing;
@@ -55,6 +56,13 @@ struct link {
 	char name[];
 };
 
+/* What is known of the change time that a directory in the upper shows: core/quiet.h. */
+enum quiet_state {
+	QUIET_UNKNOWN, /* not asked for yet, or not in the upper */
+	QUIET_NONE, /* the real one */
+	QUIET_HIDES, /* an earlier one, if the real one is no later than times.until */
+};
+
 /* What only directories have. */
 struct node_dir {
 	struct lock_rw lock; /* the directory's names, see above */
@@ -73,6 +81,9 @@ struct node_dir {
 	_Atomic bool watched; /* all its parts are, as far as they can be: watch_dir() */
 	struct watch_mark *marks; /* owned; lock of core->watch */
 	_Atomic uint64_t version; /* grows with every change of its names */
+	_Atomic uint32_t changes; /* grows with every change of it, after that */
+	_Atomic enum quiet_state quiet;
+	struct times times; /* node lock */
 	_Atomic int64_t subdirs; /* how many subdirectories, -1: not counted yet */
 	struct listing *listing; /* counted; the last merged listing, or NULL; node lock */
 };
@@ -164,6 +175,8 @@ void node_table_deinit(struct node_table *table);
  * places before node_publish(). NULL: out of memory.
  */
 struct node *node_new(struct core *core, mode_t type, uint64_t ino);
+/* One with the id that it had when it was known before, if that can be; 0: with a new one. */
+struct node *node_new_again(struct core *core, mode_t type, uint64_t ino, uint64_t id);
 /* The node of a kernel id, with a reference the caller gives back; NULL: no such node. */
 struct node *node_find(struct core *core, uint64_t id);
 struct node *node_ref(struct node *node);

@@ -98,7 +98,7 @@ static void dirhandle_release(struct core *core, struct dirhandle *handle)
 {
 	if (atomic_exchange(&handle->is_released, true))
 		return;
-	idtable_remove(core->handles, handle->id);
+	idtable_remove(core->handles, handle->id, handle);
 	dirhandle_unref(core, handle);
 }
 
@@ -426,7 +426,11 @@ static void readdir_mark_access(struct core *core, struct node *node)
 	node_unlock(core, node);
 	if (!upper)
 		return;
-	if (ldir_stat(&core->fds, upper, &st) == 0 && readdir_is_access_due(&st)) {
+	int r = ldir_stat(&core->fds, upper, &st);
+
+	if (r == 0)
+		quiet_present_change(core, node, &st);
+	if (r == 0 && readdir_is_access_due(&st)) {
 		_cleanup_close_ int fd = ldir_open(&core->fds, upper);
 
 		if (fd >= 0)

@@ -70,6 +70,7 @@ static struct core *core_alloc(const struct core_config *config)
 	fdcache_init(&core->fds, budget);
 	core->orphan_max = budget / 4;
 	ident_init(&core->ident);
+	recall_init(&core->recall, config->nfs_export ? RECALL_LIMIT_EXPORT : RECALL_LIMIT_DEFAULT);
 	progress_init(&core->progress);
 	lock_mutex_init(&core->index_lock, LOCK_RANK_INDEX);
 	lock_mutex_init(&core->rename_lock, LOCK_RANK_RENAME);
@@ -198,6 +199,7 @@ struct core *core_free(struct core *core)
 		return NULL;
 	bool was_live = core->root;
 
+	recall_close(&core->recall);
 	readdir_close_all(core);
 	if (was_live) {
 		core_forget_all(core);
@@ -213,6 +215,7 @@ struct core *core_free(struct core *core)
 	idtable_free(core->handles);
 	fdcache_deinit(&core->fds);
 	ident_deinit(&core->ident);
+	recall_deinit(&core->recall);
 	progress_deinit(&core->progress);
 	lock_mutex_deinit(&core->index_lock);
 	lock_mutex_deinit(&core->rename_lock);

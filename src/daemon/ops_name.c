@@ -1,13 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /* Names in directories. */
+#include <string.h>
+
 #include "daemon/ops.h"
+
+/* "." and ".." are what the kernel asks for when somebody opens a file handle. */
+static int ops_name_find(struct ops *ops, struct fuse_request *request, struct core_entry *entry)
+{
+	const char *name = request->args.name;
+	struct core_call call = ops_call(request, 0);
+
+	if (strcmp(name, ".") == 0)
+		return core_lookup_self(ops->core, request->node, entry);
+	if (strcmp(name, "..") == 0)
+		return core_lookup_parent(ops->core, request->node, entry);
+	return core_lookup(ops->core, &call, request->node, name, entry);
+}
 
 int ops_name_lookup(void *context, struct fuse_request *request)
 {
-	struct ops *ops = context;
-	struct core_call call = ops_call(request, 0);
 	struct core_entry entry;
-	int r = core_lookup(ops->core, &call, request->node, request->args.name, &entry);
+	int r = ops_name_find(context, request, &entry);
 
 	if (r < 0)
 		return r;

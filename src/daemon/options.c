@@ -209,6 +209,7 @@ struct core_config options_core_config(const struct options *options)
 		.no_user_redirect = options->compat == OPTIONS_COMPAT_KERNEL &&
 				    options->redirect == OPTIONS_UNSET,
 		.static_nlink = options->static_nlink,
+		.nfs_export = options->nfs_export,
 		.noatime = options->mount_flags & MS_NOATIME,
 		.layers_change = options->layers_change,
 		.watch = options->watch,

@@ -34,6 +34,7 @@ struct options {
 	int compat; /* enum options_compat */
 	int verity; /* enum core_verity */
 	bool userxattr;
+	int nfs_export; /* bool */
 	bool static_nlink;
 
 	unsigned long mount_flags; /* MS_* */

@@ -43,10 +43,9 @@ static const struct option_choice fsync_choices[] = {
 	{ 0 },
 };
 
-/* Options whose effect is given once and for all; the value chosen is not kept. */
-static const struct option_choice off_choices[] = {
-	{ "off", 0, NULL },
-	{ "on", 0, NOT_YET },
+static const struct option_choice nfs_export_choices[] = {
+	{ "on", true, NULL },
+	{ "off", false, NULL },
 	{ 0 },
 };
 
@@ -65,6 +64,7 @@ static const struct option_choice uuid_choices[] = {
 	{ 0 },
 };
 
+/* Options whose effect is given once and for all; the value chosen is not kept. */
 static const struct option_choice xino_choices[] = {
 	{ "on", 0, NULL },
 	{ "off", 0, NULL },
@@ -162,7 +162,8 @@ const struct option_spec option_specs[] = {
 	GIVEN("xino", xino_choices, "inode numbers are constant in any case"),
 	CHOICE("index", index, index_choices, "hard links of a lower stay hard links"),
 	CHOICE("compat", compat, compat_choices, "write only what a kernel mount takes by default"),
-	GIVEN("nfs_export", off_choices, "not effective yet"),
+	CHOICE("nfs_export", nfs_export, nfs_export_choices,
+	       "file handles last for any number of objects"),
 	CHOICE("verity", verity, verity_choices,
 	       "check data of metacopy files against its fs-verity digest"),
 	GIVEN("uuid", uuid_choices, "without effect"),

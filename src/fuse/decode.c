@@ -15,6 +15,7 @@
 enum decode_names {
 	DECODE_NONE,
 	DECODE_COMPONENT, /* a name in a directory */
+	DECODE_COMPONENT_OR_DOTS, /* or "." or "..": the node itself, its directory */
 	DECODE_TEXT, /* any string */
 	DECODE_TWO_COMPONENTS,
 	DECODE_COMPONENT_AND_TEXT,
@@ -57,7 +58,7 @@ static uint64_t decode_retrieve_size(const union fuse_in *in)
 #define FIXED(type) .size = sizeof(struct fuse_##type##_in)
 
 static const struct decode_form decode_forms[ABI_OPCODE_COUNT] = {
-	[FUSE_LOOKUP] = { "LOOKUP", .names = DECODE_COMPONENT },
+	[FUSE_LOOKUP] = { "LOOKUP", .names = DECODE_COMPONENT_OR_DOTS },
 	[FUSE_FORGET] = { "FORGET", FIXED(forget) },
 	[FUSE_GETATTR] = { "GETATTR", FIXED(getattr) },
 	[FUSE_SETATTR] = { "SETATTR", FIXED(setattr) },
@@ -163,16 +164,19 @@ static int decode_text(struct decode_rest *rest, const char **text)
 	return 0;
 }
 
-/* "." and ".." the kernel resolves itself. */
-static int decode_component(struct decode_rest *rest, const char **name)
+static int decode_component_or_dots(struct decode_rest *rest, const char **name)
 {
 	int r = decode_text(rest, name);
 
-	if (r < 0)
-		return r;
-	if (strchr(*name, '/') || !strcmp(*name, ".") || !strcmp(*name, ".."))
-		return -EINVAL;
-	return 0;
+	return r == 0 && strchr(*name, '/') ? -EINVAL : r;
+}
+
+/* "." and ".." the kernel resolves itself, in paths. */
+static int decode_component(struct decode_rest *rest, const char **name)
+{
+	int r = decode_component_or_dots(rest, name);
+
+	return r == 0 && (!strcmp(*name, ".") || !strcmp(*name, "..")) ? -EINVAL : r;
 }
 
 static int decode_all_names(const struct decode_form *form, struct decode_rest *rest,
@@ -185,6 +189,8 @@ static int decode_all_names(const struct decode_form *form, struct decode_rest *
 		return 0;
 	case DECODE_TEXT:
 		return decode_text(rest, &args->name);
+	case DECODE_COMPONENT_OR_DOTS:
+		return decode_component_or_dots(rest, &args->name);
 	case DECODE_COMPONENT:
 		return decode_component(rest, &args->name);
 	case DECODE_TWO_COMPONENTS:

@@ -90,11 +90,11 @@ void encode_statx_out(const struct statx *st, struct timespec valid, struct fuse
 }
 
 void encode_entry_out(uint64_t node, const struct statx *st, struct timespec valid,
-		      struct fuse_entry_out *out)
+		      uint32_t generation, struct fuse_entry_out *out)
 {
-	/* Ids are not used again while the kernel may know them, so one generation will do. */
 	*out = (struct fuse_entry_out){
 		.nodeid = node,
+		.generation = node == FUSE_ROOT_ID ? 0 : generation,
 		.entry_valid = (uint64_t)valid.tv_sec,
 		.entry_valid_nsec = (uint32_t)valid.tv_nsec,
 	};
@@ -152,14 +152,14 @@ size_t encode_dirent(const struct fuse_dirbuf_entry *entry, void *buf, size_t ro
 	return encode_packed(entry, &head, FUSE_NAME_OFFSET, buf, room);
 }
 
-size_t encode_direntplus(const struct fuse_dirbuf_entry *entry, struct timespec valid, void *buf,
-			 size_t room)
+size_t encode_direntplus(const struct fuse_dirbuf_entry *entry, struct timespec valid,
+			 uint32_t generation, void *buf, size_t room)
 {
 	struct fuse_direntplus head;
 
 	memset(&head, 0, sizeof(head));
 	if (entry->node)
-		encode_entry_out(entry->node, entry->attr, valid, &head.entry_out);
+		encode_entry_out(entry->node, entry->attr, valid, generation, &head.entry_out);
 	encode_dirent_head(entry, &head.dirent);
 	return encode_packed(entry, &head, FUSE_NAME_OFFSET_DIRENTPLUS, buf, room);
 }

@@ -29,7 +29,6 @@ struct init_want {
  * What is wanted. Left out on purpose:
  *  POSIX_LOCKS, FLOCK_LOCKS: locks stay in the kernel; they follow the node, whose id is for life.
  *  ATOMIC_O_TRUNC: truncation comes as SETATTR, which copies no data that it drops.
- *  EXPORT_SUPPORT: lookups of "." by node id; but ids end with the kernel's memory of the node.
  *  WRITEBACK_CACHE: errors of a write belong to the writer; times stay the upper's.
  *  EXPLICIT_INVAL_DATA: a size that others changed would come with pages of the old content.
  *  HANDLE_KILLPRIV: superseded by _V2.
@@ -39,6 +38,8 @@ struct init_want {
  *  ALLOW_IDMAP: requests that create nothing would come without ids.
  */
 static const struct init_want init_wants[] = {
+	/* Nodes that were forgotten are looked up by id: file handles last. */
+	{ FUSE_EXPORT_SUPPORT, INIT_ALWAYS, "EXPORT_SUPPORT" },
 	/* Several reads of one file at once. */
 	{ FUSE_ASYNC_READ, INIT_ALWAYS, "ASYNC_READ" },
 	/* Writes of more than a page. */

@@ -102,7 +102,8 @@ int fuse_reply_entry(struct fuse_request *request, uint64_t node, const struct s
 {
 	struct fuse_entry_out out;
 
-	encode_entry_out(node, attr, request->session->config.valid, &out);
+	encode_entry_out(node, attr, request->session->config.valid, request->session->generation,
+			 &out);
 	return reply_with_node(request, node, &out, sizeof(out), NULL, 0);
 }
 
@@ -135,7 +136,8 @@ int fuse_reply_create(struct fuse_request *request, uint64_t node, const struct 
 	struct abi_open_out open = { .fh = handle, .open_flags = open_flags };
 	struct fuse_entry_out out;
 
-	encode_entry_out(node, attr, request->session->config.valid, &out);
+	encode_entry_out(node, attr, request->session->config.valid, request->session->generation,
+			 &out);
 	return reply_with_node(request, node, &out, sizeof(out), &open, sizeof(open));
 }
 
@@ -204,11 +206,12 @@ int fuse_dirbuf_init(struct fuse_dirbuf *buf, struct fuse_request *request)
 
 bool fuse_dirbuf_add(struct fuse_dirbuf *buf, const struct fuse_dirbuf_entry *entry)
 {
+	const struct fuse_session *session = buf->request->session;
 	size_t room = buf->size - buf->used;
 	size_t used;
 
 	if (buf->plus)
-		used = encode_direntplus(entry, buf->request->session->config.valid,
+		used = encode_direntplus(entry, session->config.valid, session->generation,
 					 buf->data + buf->used, room);
 	else
 		used = encode_dirent(entry, buf->data + buf->used, room);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "fuse/decode.h"
 #include "fuse/reply.h"
@@ -27,6 +28,7 @@ struct fuse_session *fuse_session_new(const struct fuse_session_config *config)
 		return NULL;
 	}
 	session->config = *config;
+	session->generation = (uint32_t)hash_u64(FUSE_ROOT_ID, 0); /* the key is random */
 	inflight_init(&session->inflight);
 	return session;
 }

@@ -15,6 +15,7 @@ enum session_state {
 
 struct fuse_session {
 	struct fuse_session_config config;
+	uint32_t generation; /* of every node: another one in each mount; constant */
 	_Atomic int state; /* enum session_state */
 	/* Set before SESSION_LIVE is, constant afterwards. */
 	_Atomic uint32_t minor; /* the older of both sides */

@@ -145,6 +145,13 @@ def name_to_handle(path):
     return kind, buf.raw[8:8 + size]
 
 
+def open_by_handle(mountfd, handle, flags=os.O_RDONLY):
+    """A descriptor of the object of a name_to_handle() on the file system of mountfd."""
+    kind, data = handle
+    buf = ctypes.create_string_buffer(struct.pack("Ii", len(data), kind) + data)
+    return _check(_libc.open_by_handle_at(mountfd, buf, flags))
+
+
 def fs_uuid(path):
     """The 16 bytes of the file system's uuid that path lives on."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

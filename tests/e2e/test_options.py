@@ -36,7 +36,7 @@ def layer_options(u):
 
 ACCEPTED = [
     "redirect_dir=on", "redirect_dir=off", "redirect_dir=follow", "redirect_dir=nofollow",
-    "metacopy=on", "metacopy=off", "index=off", "nfs_export=off", "xino=off", "xino=auto",
+    "metacopy=on", "metacopy=off", "index=off", "nfs_export=off", "nfs_export=on", "xino=off", "xino=auto",
     "xino=on", "uuid=auto", "verity=off", "verity=on", "verity=require", "userxattr", "volatile",
     "fsync=auto", "fsync=strict", "fsync=volatile", "default_permissions", "allow_other", "ro", "rw",
     "noexec", "exec", "nosuid", "suid", "nodev", "dev", "noatime", "relatime", "timeout=0",
@@ -52,7 +52,7 @@ def test_accepted(union, option):
         trees.remove(os.path.join(u.work, "work/incompat"))
 
 
-REFUSED = ["index=perhaps", "nfs_export=on", "verity=perhaps", "redirect_dir=maybe",
+REFUSED = ["index=perhaps", "nfs_export=perhaps", "verity=perhaps", "redirect_dir=maybe",
            "metacopy=yes", "fsync=sometimes", "timeout=soon", "xino=perhaps", "userxattr=on",
            "volatile=1", "max_idle_threads=x"]
 

@@ -87,17 +87,61 @@ static void test_idtable_basics(void **state)
 	assert_ptr_equal(idtable_find(table, id_a, hold_yes), &a);
 	assert_ptr_equal(idtable_find(table, id_b, hold_yes), &b);
 	assert_null(idtable_find(table, id_b, hold_no));
-	idtable_remove(table, id_b);
+	idtable_remove(table, id_b, &b);
 	assert_null(idtable_find(table, id_b, hold_yes));
 	for (int i = 0; i < 16; i++) {
 		assert_int_equal(idtable_add(table, &b, &id_c), 0);
 		assert_true(id_c != id_b);
-		idtable_remove(table, id_c);
+		idtable_remove(table, id_c, &b);
 	}
-	idtable_remove(table, id_a);
+	idtable_remove(table, id_a, &a);
 	assert_true(idtable_count(table) == 0);
 	assert_null(idtable_free(table));
 	assert_null(idtable_free(NULL));
+}
+
+static void count_visit(void *object, void *context)
+{
+	(void)object;
+	(*(unsigned int *)context)++;
+}
+
+/* An id comes back with another object, also while the old one lingers or its slot is taken. */
+static void test_idtable_restore(void **state)
+{
+	struct idtable *table = idtable_new();
+	uint64_t ids[100], other;
+	unsigned int visited = 0;
+	int old, new;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
+		assert_int_equal(idtable_add(table, &old, &ids[i]), 0);
+	assert_int_equal(idtable_restore(table, ids[0], &new, hold_yes), -EEXIST);
+	for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
+		if (i % 2)
+			idtable_remove(table, ids[i], &old);
+		assert_int_equal(idtable_restore(table, ids[i], &new, hold_no), 0);
+		assert_int_equal(idtable_restore(table, ids[i], &new, hold_yes), -EEXIST);
+	}
+	assert_ptr_equal(idtable_find(table, ids[1], hold_yes), &new);
+	assert_null(idtable_find(table, ids[1], hold_no));
+	idtable_remove(table, ids[0], &old);
+	assert_ptr_equal(idtable_find(table, ids[0], hold_yes), &new);
+	assert_int_equal(idtable_add(table, &old, &other), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
+		assert_true(ids[i] != other);
+	idtable_for_each(table, count_visit, &visited);
+	assert_true(visited == idtable_count(table));
+	for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
+		idtable_remove(table, ids[i], &new);
+		if (i % 2 == 0 && i > 0)
+			idtable_remove(table, ids[i], &old);
+		assert_null(idtable_find(table, ids[i], hold_yes));
+	}
+	idtable_remove(table, other, &old);
+	assert_true(idtable_count(table) == 0);
+	assert_null(idtable_free(table));
 }
 
 static void test_idtable_hostile_ids(void **state)
@@ -114,16 +158,10 @@ static void test_idtable_hostile_ids(void **state)
 	assert_int_equal(idtable_add(table, &object, &id), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(hostile); i++)
 		assert_null(idtable_find(table, hostile[i], hold_yes));
-	idtable_remove(table, id);
+	idtable_remove(table, id, &object);
 	for (size_t i = 0; i < ARRAY_SIZE(hostile); i++)
 		assert_null(idtable_find(table, hostile[i], hold_yes));
 	idtable_free(table);
-}
-
-static void count_visit(void *object, void *context)
-{
-	(void)object;
-	(*(unsigned int *)context)++;
 }
 
 /* Fills many chunks, empties them, and fills again: no id may come twice. */
@@ -145,15 +183,15 @@ static void test_idtable_regions(void **state)
 	assert_int_equal(visited, COUNT);
 	for (uintptr_t i = 0; i < COUNT; i++)
 		assert_ptr_equal(idtable_find(table, first[i], hold_yes), (void *)(i + 1));
-	for (size_t i = 0; i < COUNT; i++)
-		idtable_remove(table, first[i]);
+	for (uintptr_t i = 0; i < COUNT; i++)
+		idtable_remove(table, first[i], (void *)(i + 1));
 	assert_true(idtable_count(table) == 0);
 	for (int round = 0; round < 3; round++) {
 		for (size_t i = 0; i < 1000; i++) {
 			assert_int_equal(idtable_add(table, table, &id), 0);
 			/* Only generation 0 was handed out before. */
 			assert_true(id >> 32 > 0);
-			idtable_remove(table, id);
+			idtable_remove(table, id, table);
 		}
 	}
 	for (size_t i = 0; i < COUNT; i++)
@@ -188,11 +226,11 @@ static void test_idtable_memory_returns(void **state)
 		assert_int_equal(idtable_add(table, table, &ids[i]), 0);
 	full = resident_pages();
 	for (size_t i = 16; i < COUNT; i++)
-		idtable_remove(table, ids[i]);
+		idtable_remove(table, ids[i], table);
 	/* 16 bytes a slot; the sanitizers add to both sides alike. */
 	assert_true(resident_pages() + COUNT * 16 / 4096 * 9 / 10 < full);
 	for (size_t i = 0; i < 16; i++)
-		idtable_remove(table, ids[i]);
+		idtable_remove(table, ids[i], table);
 	idtable_free(table);
 	free(ids);
 }
@@ -222,6 +260,11 @@ static bool hold_shared(void *object)
 	return false;
 }
 
+static bool is_shared_alive(void *object)
+{
+	return atomic_load(&((struct shared_object *)object)->refs) > 0;
+}
+
 static void *race_thread(void *argument)
 {
 	struct idtable_race *race = argument;
@@ -235,11 +278,12 @@ static void *race_thread(void *argument)
 			continue;
 		if (rand_r(&random) % 4 == 0) {
 			atomic_fetch_sub(&object->refs, 1);
-			idtable_remove(race->table, id);
+			idtable_remove(race->table, id, object);
 			if (idtable_find(race->table, id, hold_shared))
 				abort();
 			atomic_fetch_add(&object->refs, 1);
-			if (idtable_add(race->table, object, &id) < 0)
+			if (idtable_restore(race->table, id, object, is_shared_alive) < 0 &&
+			    idtable_add(race->table, object, &id) < 0)
 				abort();
 		} else if (idtable_find(race->table, id, hold_shared) == object) {
 			atomic_fetch_sub(&object->refs, 1);
@@ -271,7 +315,7 @@ static void test_idtable_threads(void **state)
 	assert_true(idtable_count(race.table) == ARRAY_SIZE(race.objects));
 	for (size_t i = 0; i < ARRAY_SIZE(race.objects); i++) {
 		assert_int_equal(race.objects[i].refs, 1);
-		idtable_remove(race.table, race.objects[i].id);
+		idtable_remove(race.table, race.objects[i].id, &race.objects[i]);
 	}
 	idtable_free(race.table);
 }
@@ -607,6 +651,7 @@ int main(void)
 		cmocka_unit_test(test_hash),
 		cmocka_unit_test(test_hash_spread),
 		cmocka_unit_test(test_idtable_basics),
+		cmocka_unit_test(test_idtable_restore),
 		cmocka_unit_test(test_idtable_hostile_ids),
 		cmocka_unit_test(test_idtable_regions),
 		cmocka_unit_test(test_idtable_memory_returns),

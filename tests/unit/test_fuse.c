@@ -319,9 +319,9 @@ static void test_decode_hostile_names(void **state)
 		const char *bytes;
 		size_t size;
 	} bad[] = {
-		{ "", 0 },  { "\0", 1 }, { "x", 1 },  { "a/b", 4 },
-		{ "/", 2 }, { ".", 2 },	 { "..", 3 },
+		{ "", 0 }, { "\0", 1 }, { "x", 1 }, { "a/b", 4 }, { "/", 2 }, { "../a", 5 },
 	};
+	static const char *const dots[] = { ".", ".." };
 	struct message message;
 	struct fuse_args args;
 
@@ -333,6 +333,15 @@ static void test_decode_hostile_names(void **state)
 	message_begin(&message, FUSE_LOOKUP);
 	message_add_string(&message, "\xff\n...");
 	assert_int_equal(decode(&message, &args), 0);
+	/* A file handle is looked up so; nothing is made or removed so. */
+	for (size_t i = 0; i < ARRAY_SIZE(dots); i++) {
+		message_begin(&message, FUSE_LOOKUP);
+		message_add_string(&message, dots[i]);
+		assert_int_equal(decode(&message, &args), 0);
+		message_begin(&message, FUSE_UNLINK);
+		message_add_string(&message, dots[i]);
+		assert_int_equal(decode(&message, &args), -EINVAL);
+	}
 }
 
 static void test_decode_lengths(void **state)
