@@ -11,10 +11,10 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "core/cleanup.h"
-#include "core/clone.h"
 #include "core/copyup.h"
 #include "core/datafd.h"
 #include "core/origin.h"
+#include "core/quiet.h"
 #include "core/upper.h"
 #include "core/workdir.h"
 #include "format/nlink.h"
@@ -126,8 +126,28 @@ static int index_find_lower(struct core *core, struct found *found)
 	return probe_index_metacopy(core, found);
 }
 
+/*
+ * How many names the union shows of a file of the upper that is an index entry's. One of them
+ * leads here, and no name may take the file for another one than the others do: so there is
+ * always an answer.
+ */
+static int64_t index_count_names(struct core *core, struct node *parent, const struct found *found,
+				 const struct origin *origin)
+{
+	const struct statx *st = &found->upper.st;
+	struct statx lower;
+	int64_t nlink =
+		index_read_nlink(core, core->index->slot.fd, found->index_name->text, st, 0);
+
+	/* Relative to the lower: an interrupted index_alias(). */
+	if (nlink == -ENODATA && origin_stat(core, parent, origin, found->upper.name, &lower))
+		nlink = index_read_nlink(core, core->index->slot.fd, found->index_name->text, st,
+					 lower.stx_nlink);
+	return nlink > 0 ? nlink : st->stx_nlink - 1;
+}
+
 /* A file of the upper with several names: maybe it is an index entry's. */
-static int index_find_upper(struct core *core, struct found *found)
+static int index_find_upper(struct core *core, struct node *parent, struct found *found)
 {
 	struct origin origin;
 	struct statx st;
@@ -138,26 +158,21 @@ static int index_find_upper(struct core *core, struct found *found)
 
 	if (r <= 0)
 		return r;
-	int64_t nlink = -ENODATA;
-
 	r = sys_stat(core->index->slot.fd, found->index_name->text, &st);
-	if (r == 0 && st.stx_ino == found->upper.st.stx_ino)
-		nlink = index_read_nlink(core, core->index->slot.fd, found->index_name->text, &st,
-					 found->top.dir ? found->top.st.stx_nlink : 0);
-	if (nlink > 0) {
-		found->nlink = nlink;
+	if (r == 0 && st.stx_ino == found->upper.st.stx_ino) {
+		found->nlink = index_count_names(core, parent, found, &origin);
 		return 0;
 	}
 	found->index_name = name_unref(found->index_name);
 	return r == -ENOENT ? 0 : r;
 }
 
-int index_find(struct core *core, struct found *found)
+int index_find(struct core *core, struct node *parent, struct found *found)
 {
 	if (!core->index || found->is_dir)
 		return 0;
 	if (found->upper.dir)
-		return found->upper.st.stx_nlink > 1 ? index_find_upper(core, found) : 0;
+		return found->upper.st.stx_nlink > 1 ? index_find_upper(core, parent, found) : 0;
 	if (found->top.dir && found->top.st.stx_nlink > 1)
 		return index_find_lower(core, found);
 	return 0;
@@ -179,17 +194,18 @@ int index_publish(struct core *core, struct node *node, const char *temp)
 /* Links the entry to the name; the union does not change, so neither do the directory's times. */
 static int index_link_alias(struct core *core, struct node *node, const struct target *target)
 {
-	struct statx before;
-	int r = copyup_mark_impure(core, target->dir);
+	struct quiet quiet;
+	int r = quiet_begin(core, target->dir, target->fd, &quiet);
 
-	if (r == 0)
-		r = sys_stat(target->fd, "", &before);
+	if (r < 0)
+		return r;
+	r = copyup_mark_impure(core, target->dir);
 	if (r == 0)
 		r = upper_link(core->index->slot.fd, node->file->index_name->text, target->fd,
 			       target->name);
-	if (r == 0)
-		r = clone_stat_times(target->fd, &before);
-	return r;
+	int e = quiet_end(core, &quiet, r == 0);
+
+	return r < 0 ? r : e;
 }
 
 int index_alias(struct core *core, struct node *node, const struct target *target)

@@ -24,10 +24,10 @@ int index_init(struct core *core, bool required, struct strbuf *why);
 void index_deinit(struct core *core);
 
 /*
- * Completes what a probe found, if it is a lower file with several names or a copy of one: its
+ * Completes what a probe found in @parent, if it is a lower file with several names or a copy of one: its
  * name in the index, the number of names, and the entry as the object in the upper.
  */
-int index_find(struct core *core, struct found *found);
+int index_find(struct core *core, struct node *parent, struct found *found);
 
 /* ---- nodes that are NODE_INDEXED ---- */
 

@@ -265,7 +265,7 @@ static int lookup_fresh(struct core *core, struct node *parent, const char *name
 	int r = probe_layers(core, parent, name, &found);
 
 	if (r == 0)
-		r = index_find(core, &found);
+		r = index_find(core, parent, &found);
 	bool exists = found_exists(&found);
 
 	if (r == 0 && known && !(exists && node_matches(core, parent, known, &found))) {

@@ -124,6 +124,18 @@ static bool origin_decode_inode(struct core *core, const struct origin *origin,
 	return false;
 }
 
+bool origin_stat(struct core *core, struct node *parent, const struct origin *origin,
+		 const char *name, struct statx *lower)
+{
+	for (unsigned int i = 0; i < parent->dir->lower_count; i++) {
+		struct ldir *in = parent->dir->lowers[i];
+
+		if (in->layer->has_handles && origin_is_at(core, origin, in, name, lower))
+			return true;
+	}
+	return core->can_open_handles && origin_open(core, origin, lower);
+}
+
 bool origin_find(struct core *core, struct node *parent, const struct statx *st, struct ldir *dir,
 		 const char *name, struct statx *lower)
 {
@@ -131,15 +143,9 @@ bool origin_find(struct core *core, struct node *parent, const struct statx *st,
 
 	if (!origin_read(core, dir, name, &origin))
 		return false;
-	for (unsigned int i = 0; i < parent->dir->lower_count; i++) {
-		struct ldir *in = parent->dir->lowers[i];
-
-		if (in->layer->has_handles && origin_is_at(core, &origin, in, name, lower))
-			return origin_fits(core, st, lower);
-	}
-	if (core->can_open_handles)
-		return origin_open(core, &origin, lower) && origin_fits(core, st, lower);
-	return origin_decode_inode(core, &origin, st, lower);
+	if (origin_stat(core, parent, &origin, name, lower))
+		return origin_fits(core, st, lower);
+	return !core->can_open_handles && origin_decode_inode(core, &origin, st, lower);
 }
 
 int origin_set(struct core *core, const struct layer *layer, int lowerfd, int fd)

@@ -19,6 +19,13 @@
 bool origin_find(struct core *core, struct node *parent, const struct statx *st, struct ldir *dir,
 		 const char *name, struct statx *lower);
 
+/*
+ * The attributes of the lower object that @origin, of @name in the upper of @parent, leads to.
+ * False: it is not to be found there, without privilege maybe because of a rename.
+ */
+bool origin_stat(struct core *core, struct node *parent, const struct origin *origin,
+		 const char *name, struct statx *lower);
+
 /* The identity of @name in @fd ("" for @fd itself), which lies in @layer. False: it has none. */
 bool origin_of(const struct layer *layer, int fd, const char *name, struct origin *origin);
 /* What the origin attribute of @name in @dir says. False: nothing that can be used. */

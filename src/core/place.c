@@ -117,8 +117,10 @@ static int place_try(struct core *core, struct node *node, enum place_part part,
 		r = place_pin(core, &held, core->index, node->file->index_name->text);
 	else if (upper && !link)
 		r = place_hold_orphan(core, node, &held);
-	else if (upper)
-		r = place_pin(core, &held, held.locked->dir->upper, link->name);
+	else if (upper) /* somebody else may have put a link of the file where it cannot be */
+		r = held.locked->dir->upper ?
+			    place_pin(core, &held, held.locked->dir->upper, link->name) :
+			    -ESTALE;
 	else if (!node->lower_dir)
 		r = -ESTALE;
 	else if (node->lower_name || link)
