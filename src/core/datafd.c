@@ -26,6 +26,7 @@ struct datafd *datafd_new(struct core *core, int fd, const struct statx *st, boo
 		return NULL;
 	}
 	atomic_init(&data->refs, 1);
+	atomic_init(&data->is_synced, false);
 	data->is_upper = is_upper;
 	data->is_writable = is_writable;
 	data->ino = st->stx_ino;

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -240,8 +241,17 @@ static int file_sync(struct core *core, struct node *node, bool data_only)
 
 	if (fd < 0)
 		return fd;
+	/*
+	 * Its copy-up may have ended with a rename or the removal of an attribute. The caller knows
+	 * nothing of these, and an fdatasync(2) in the upper need not care for them: the first is
+	 * a full one.
+	 */
+	if (!atomic_load(&data->is_synced))
+		data_only = false;
 	int r = upper_fsync(fd, data_only);
 
+	if (r == 0 && !data_only)
+		atomic_store(&data->is_synced, true);
 	datafd_release(core, data);
 	return r;
 }

@@ -94,6 +94,7 @@ struct datafd {
 	struct fdslot slot;
 	bool is_upper, is_writable; /* constant */
 	bool is_kept; /* its descriptor is not closed before it; node lock */
+	_Atomic bool is_synced; /* with all that made it the data file: by an fsync since then */
 	/* Which file it is, even if the number is given to another one; constant. */
 	uint64_t ino;
 	struct statx_timestamp btime;
