@@ -24,7 +24,6 @@
 #include "base/idtable.h"
 #include "base/lock.h"
 #include "core/layer.h"
-#include "format/times.h"
 
 struct core;
 struct listing;
@@ -56,13 +55,6 @@ struct link {
 	char name[];
 };
 
-/* What is known of the change time that a directory in the upper shows: core/quiet.h. */
-enum quiet_state {
-	QUIET_UNKNOWN, /* not asked for yet, or not in the upper */
-	QUIET_NONE, /* the real one */
-	QUIET_HIDES, /* an earlier one, if the real one is no later than times.until */
-};
-
 /* What only directories have. */
 struct node_dir {
 	struct lock_rw lock; /* the directory's names, see above */
@@ -81,9 +73,6 @@ struct node_dir {
 	_Atomic bool watched; /* all its parts are, as far as they can be: watch_dir() */
 	struct watch_mark *marks; /* owned; lock of core->watch */
 	_Atomic uint64_t version; /* grows with every change of its names */
-	_Atomic uint32_t changes; /* grows with every change of it, after that */
-	_Atomic enum quiet_state quiet;
-	struct times times; /* node lock */
 	_Atomic int64_t subdirs; /* how many subdirectories, -1: not counted yet */
 	struct listing *listing; /* counted; the last merged listing, or NULL; node lock */
 };

@@ -426,11 +426,7 @@ static void readdir_mark_access(struct core *core, struct node *node)
 	node_unlock(core, node);
 	if (!upper)
 		return;
-	int r = ldir_stat(&core->fds, upper, &st);
-
-	if (r == 0)
-		quiet_present_change(core, node, &st);
-	if (r == 0 && readdir_is_access_due(&st)) {
+	if (ldir_stat(&core->fds, upper, &st) == 0 && readdir_is_access_due(&st)) {
 		_cleanup_close_ int fd = ldir_open(&core->fds, upper);
 
 		if (fd >= 0)
