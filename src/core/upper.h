@@ -49,7 +49,8 @@ int upper_fsync(int fd, bool data_only);
  * Starts counting mutations and honours VENEER_FAULT=N:WHAT from the environment: the N-th one
  * from here on fails with the errno WHAT names, or the process dies before ("kill") or right after
  * ("killafter") it. A copy of file data counts once per step. Does nothing in a build without
- * VENEER_FAULTS.
+ * VENEER_FAULTS; with it VENEER_COMMIT=FILE, in the upper's file system, has its journal written
+ * after each mutation since the process began, by an fsync of FILE.
  */
 void upper_faults_arm(void);
 

@@ -22,11 +22,13 @@ def write_file(path, data, flags=os.O_CREAT | os.O_EXCL, offset=0):
 
 def build_lowers(bottom, top):
     """Two lower layers with every kind of object, all times long past."""
-    for name in ['ld/sub', 'merged', 'emptyme', 'goned/deep', 'p/q/r', 'le', 'other']:
+    for name in ['ld/sub', 'merged', 'emptyme', 'goned/deep', 'p/q/r', 'le', 'other', 'hl', 'hx']:
         os.makedirs(f'{bottom}/{name}')
-    for name in ['lf', 'lf2', 'gone', 'gone2', 'ld/f', 'ld/sub/g', 'merged/m1', 'emptyme/x',
+    for name in ['lf', 'lf2', 'mc', 'gone', 'gone2', 'hl/a', 'hx/a', 'ld/f', 'ld/sub/g', 'merged/m1', 'emptyme/x',
                  'emptyme/y', 'goned/h', 'p/q/r/s', 'other/o']:
         write_file(f'{bottom}/{name}', pattern(len(name), 5000))
+    for one, other in [('hl/a', 'hl/b'), ('hl/a', 'other/c'), ('hx/a', 'hx/b')]:
+        os.link(f'{bottom}/{one}', f'{bottom}/{other}')
     write_file(f'{bottom}/big', pattern(3, 300000))
     with open(f'{bottom}/hole', 'xb') as file:
         file.truncate(1 << 20)
@@ -56,6 +58,8 @@ def build_upper(root):
     write_file(f'{root}/uf', b'upper')
     write_file(f'{root}/merged/m3', b'upper')
     write_file(f'{root}/merged/m1', b'changed', 0)
+    os.chmod(f'{root}/mc', 0o640)			# with metacopy=on its data stays below
+    os.chmod(f'{root}/hx/a', 0o640)		# with index=on hx/b is the same file still
     os.mkdir(f'{root}/ud')
     os.mkdir(f'{root}/ud/empty')
     write_file(f'{root}/ud/k', b'upper')
@@ -139,6 +143,14 @@ SCENARIOS = {
     'punch-lower': with_file('lf', os.O_RDWR, lambda fd: syscalls.fallocate(fd, PUNCH, 0, 4096)),
     'fallocate-lower': with_file('lf', os.O_RDWR,
                                  lambda fd: syscalls.fallocate(fd, 0, 0, 20000)),
+    'write-metacopy': with_file('mc', os.O_RDWR, lambda fd: os.pwrite(fd, b'written', 100)),
+    'truncate-metacopy': lambda root: os.truncate(f'{root}/mc', 4500),
+    'write-hardlink': with_file('hl/a', os.O_RDWR, lambda fd: os.pwrite(fd, b'written', 100)),
+    'write-indexed': with_file('hx/b', os.O_RDWR, lambda fd: os.pwrite(fd, b'written', 100)),
+    'chmod-hardlink': lambda root: os.chmod(f'{root}/hl/a', 0o600),
+    'link-hardlink': link('hl/a', 'new'),
+    'link-indexed': link('hx/b', 'ld/new'),
+    'link-metacopy': link('mc', 'new'),
     'link-lower': link('lf', 'new'),
     'link-lower-over-whiteout': link('lf', 'gone'),
     'link-upper': link('uf', 'ld/new'),
@@ -146,6 +158,9 @@ SCENARIOS = {
     'unlink-lower': lambda root: os.unlink(f'{root}/lf'),
     'unlink-merged': lambda root: os.unlink(f'{root}/merged/m1'),
     'unlink-deep': lambda root: os.unlink(f'{root}/p/q/r/s'),
+    'unlink-hardlink': lambda root: os.unlink(f'{root}/hl/a'),
+    'unlink-indexed': lambda root: os.unlink(f'{root}/hx/a'),
+    'unlink-indexed-lower': lambda root: os.unlink(f'{root}/hx/b'),
     'rmdir-upper': lambda root: os.rmdir(f'{root}/ud/empty'),
     'rmdir-lower': lambda root: os.rmdir(f'{root}/le'),
     'rmdir-merged-empty': lambda root: os.rmdir(f'{root}/emptyme'),
@@ -158,6 +173,11 @@ SCENARIOS = {
     'rename-lower-over-lower': rename('lf', 'lf2'),
     'rename-lower-over-whiteout': rename('lf', 'gone'),
     'rename-whiteouts-both': rename('merged/m1', 'gone'),
+    'rename-metacopy': rename('mc', 'ld/new'),
+    'rename-hardlink': rename('hl/a', 'new'),
+    'rename-indexed': rename('hx/b', 'ld/new'),
+    'rename-upper-over-indexed': rename('uf', 'hx/a'),
+    'rename-hardlink-over-lower': rename('hl/a', 'lf'),
     'rename-exchange-lower': rename('lf', 'ld/f', EXCHANGE),
     'rename-exchange-upper-lower': rename('uf', 'lf', EXCHANGE),
     'rename-exchange-file-dir': rename('lf', 'ud', EXCHANGE),
@@ -170,3 +190,12 @@ SCENARIOS = {
     'rename-dir-over-lower-empty': rename('other', 'le'),
     'rename-dir-exchange': rename('ld', 'merged', EXCHANGE),
 }
+
+# Of these a crash may also leave what it may leave of the same call on a plain file: the data
+# are one thing, the times that a change of data brings another.
+DATA = {name for name in SCENARIOS
+        if name.split('-')[0] in ('write', 'append', 'truncate', 'open', 'punch', 'fallocate')}
+
+# These need index=on, without which a copy-up takes a name away from the others, and metacopy=on.
+INDEXED = {name for name in SCENARIOS
+           if {'hardlink', 'indexed', 'metacopy'} & set(name.split('-'))}
