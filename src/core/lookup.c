@@ -438,10 +438,13 @@ bool lookup_is_impure(struct core *core, struct node *node)
 	int fd = ldir_pin(&core->fds, dir->upper);
 
 	if (fd < 0)
-		return false;
+		return true;
 	ssize_t r = sys_getxattr(fd, core_key(core, XATTR_IMPURE), value, sizeof(value));
 
 	ldir_unpin(dir->upper);
+	/* Not known is not remembered; what asks for more than needed finds the same. */
+	if (r < 0 && r != -ENODATA && r != -EOPNOTSUPP && r != -EPERM && r != -EACCES)
+		return true;
 	if (r > 0)
 		atomic_store(&dir->impure, true);
 	atomic_store(&dir->impure_known, true);

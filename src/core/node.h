@@ -52,6 +52,7 @@ struct link {
 	struct link *next; /* the node's other names */
 	uint64_t hash;
 	uint16_t length;
+	bool leaves; /* its removal is under way; node lock */
 	char name[];
 };
 

@@ -99,6 +99,19 @@ static struct link *place_lock_parent(struct core *core, struct node *node, stru
 	}
 }
 
+/*
+ * None of its names is known, but it has an entry in the index, which goes with the last one:
+ * true, with the lock that holds it, unless that has happened.
+ */
+static bool place_lock_index(struct core *core, struct node *node, struct place *place)
+{
+	lock_mutex_lock(&core->index_lock);
+	place->index_locked = !node_has(node, NODE_ORPHAN);
+	if (!place->index_locked)
+		lock_mutex_unlock(&core->index_lock);
+	return place->index_locked;
+}
+
 static int place_try(struct core *core, struct node *node, enum place_part part,
 		     struct place *place)
 {
@@ -113,7 +126,7 @@ static int place_try(struct core *core, struct node *node, enum place_part part,
 
 	if (part == PLACE_DATA && node_has(node, NODE_METACOPY))
 		r = place_hold_data(core, node, &held);
-	else if (indexed && !node_has(node, NODE_ORPHAN))
+	else if (indexed && (link || place_lock_index(core, node, &held)))
 		r = place_pin(core, &held, core->index, node->file->index_name->text);
 	else if (upper && !link)
 		r = place_hold_orphan(core, node, &held);
@@ -154,6 +167,8 @@ void place_release(struct core *core, struct place *place)
 		ldir_unpin(place->ldir);
 		ldir_unref(&core->fds, place->ldir);
 	}
+	if (place->index_locked)
+		lock_mutex_unlock(&core->index_lock);
 	if (place->locked) {
 		lock_rw_read_unlock(&place->locked->dir->lock);
 		node_unref(core, place->locked);

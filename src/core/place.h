@@ -20,12 +20,14 @@ struct place {
 	struct ldir *ldir; /* where it is; NULL for an orphan */
 	struct fdslot *slot; /* pinned: an orphan's descriptor */
 	struct node *locked; /* whose directory lock is held for reading; counted */
+	bool index_locked; /* core->index_lock is held */
 };
 
 /*
  * Holds the place of @part of @node until place_release(). While a place is held its name
  * cannot be renamed or removed through the union: the lock of its directory is held for reading,
- * so the caller may take no directory lock meanwhile. 0 or -ESTALE, ...
+ * or that of the index, if it is reached by its entry alone; so the caller may take neither
+ * meanwhile. 0 or -ESTALE, ...
  */
 int place_hold(struct core *core, struct node *node, enum place_part part, struct place *place);
 void place_release(struct core *core, struct place *place);

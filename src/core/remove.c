@@ -26,11 +26,21 @@
 
 /* ---- the node that loses its name ---- */
 
-static bool node_is_last_link(struct core *core, struct node *node)
+/*
+ * Says whether the link named by @target is about to go. Returns true if it is the last one then,
+ * but for others that are about to: those may go at the same time, in other directories.
+ */
+static bool node_mark_link(struct core *core, struct node *node, const struct target *target,
+			   bool leaves)
 {
-	node_lock(core, node);
-	bool last = node->links && !node->links->next;
+	bool last = true;
 
+	node_lock(core, node);
+	for (struct link *link = node->links; link; link = link->next) {
+		if (link->parent == target->dir && strcmp(link->name, target->name) == 0)
+			link->leaves = leaves;
+		last &= link->leaves;
+	}
 	node_unlock(core, node);
 	return last;
 }
@@ -81,7 +91,7 @@ int remove_keep(struct core *core, struct node *node, const struct target *targe
 		return 0; /* it has its entry, and index_end() keeps what loses that */
 	int r = remove_keep_lower(core, node, target->name);
 
-	if (r == 0 && node_has(node, NODE_UPPER) && node_is_last_link(core, node))
+	if (r == 0 && node_has(node, NODE_UPPER) && node_mark_link(core, node, target, true))
 		r = datafd_keep_orphan(core, node, target->fd, target->name);
 	return r;
 }
@@ -100,10 +110,12 @@ static void remove_note_time(struct node *node)
 	};
 }
 
-void remove_unkeep(struct core *core, struct node *node)
+void remove_unkeep(struct core *core, struct node *node, const struct target *target)
 {
 	if (node_is_dir(node))
 		remove_unkeep_dir(core, node->dir);
+	else
+		node_mark_link(core, node, target, false);
 }
 
 /* True if too many removed objects keep a descriptor: this directory must do without. */
@@ -245,7 +257,7 @@ static int remove_node(struct core *core, struct node *node, const struct target
 	if (r == 0)
 		remove_settle(core, node, target);
 	else
-		remove_unkeep(core, node);
+		remove_unkeep(core, node, target);
 	return r;
 }
 

@@ -11,7 +11,7 @@
  */
 int remove_keep(struct core *core, struct node *node, const struct target *target);
 /* After remove_keep(), when the name stays. */
-void remove_unkeep(struct core *core, struct node *node);
+void remove_unkeep(struct core *core, struct node *node, const struct target *target);
 /* The name is gone on disk: forgets it. */
 void remove_settle(struct core *core, struct node *node, const struct target *target);
 /*

@@ -473,7 +473,7 @@ static int rename_locked(struct renaming *r)
 	if (e < 0 && r->target_cleared)
 		remove_adopt_cleared(r->core, r->to.node, &r->to.at);
 	else if (e < 0 && r->target_kept)
-		remove_unkeep(r->core, r->to.node);
+		remove_unkeep(r->core, r->to.node, &r->to.at);
 	return e;
 }
 
