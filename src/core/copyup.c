@@ -481,6 +481,43 @@ static int copyup_publish(struct copyup *c)
 
 /* ---- data of a metacopy file ---- */
 
+/* The data, and the size, times and privileges that go with it. */
+static int copyup_fill_file(struct copyup *c, int fd, const struct clone_privileges *privileges)
+{
+	int r = copyup_data(c, fd);
+
+	if (r == 0)
+		r = upper_truncate(fd, c->st.stx_size < c->limit ? c->st.stx_size : c->limit);
+	if (r == 0)
+		r = clone_restore(fd, &c->st, privileges);
+	if (r == 0 && c->core->fsync != CORE_FSYNC_VOLATILE)
+		r = upper_fsync(fd, false);
+	return r < 0 ? r : upper_removexattr(fd, core_key(c->core, XATTR_METACOPY));
+}
+
+/*
+ * The data did not come: the file is as it was, and takes no room for the part that did. Some file
+ * systems need room to give room back; then there is no more than to set what can be set.
+ */
+static void copyup_unfill(int fd, const struct statx *before,
+			  const struct clone_privileges *privileges)
+{
+	struct statx now;
+	int punched = before->stx_size ?
+			      upper_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+					      before->stx_size) :
+			      0;
+	int r = sys_stat(fd, "", &now);
+
+	if (r == 0 && now.stx_size != before->stx_size)
+		r = upper_truncate(fd, before->stx_size);
+	if (r == 0)
+		r = clone_restore(fd, before, privileges);
+	if (r < 0 || punched < 0)
+		log_warning_limited("a copy-up that failed left traces: %s",
+				    strerror(r < 0 ? -r : -punched));
+}
+
 /*
  * The file is in the upper, its data is not: copied into it in place. Until the metacopy
  * attribute is gone nobody reads it there, so a crash on the way changes nothing.
@@ -489,24 +526,22 @@ static int copyup_fill(struct copyup *c)
 {
 	struct core *core = c->core;
 	struct datafd *data, *old = NULL;
+	struct clone_privileges privileges;
+	struct statx before;
 	_cleanup_close_ int fd = sys_reopen(c->source, O_RDWR | O_NONBLOCK);
 
 	if (fd < 0)
 		return fd;
-	struct clone_privileges privileges;
-	int r = clone_save(c->source, &privileges);
+	int r = sys_stat(fd, "", &before);
 
 	if (r == 0)
-		r = copyup_data(c, fd);
-	if (r == 0)
-		r = upper_truncate(fd, c->st.stx_size < c->limit ? c->st.stx_size : c->limit);
-	if (r == 0)
-		r = clone_restore(fd, &c->st, &privileges);
+		r = clone_save(c->source, &privileges);
+	if (r < 0)
+		return r;
+	r = copyup_fill_file(c, fd, &privileges);
+	if (r < 0)
+		copyup_unfill(fd, &before, &privileges);
 	clone_privileges_deinit(&privileges);
-	if (r == 0 && core->fsync != CORE_FSYNC_VOLATILE)
-		r = upper_fsync(fd, false);
-	if (r == 0)
-		r = upper_removexattr(fd, core_key(core, XATTR_METACOPY));
 	if (r < 0)
 		return r;
 	data = c->node->file ? datafd_new(core, fd_take(&fd), &c->st, true, true) : NULL;
