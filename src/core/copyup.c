@@ -36,6 +36,7 @@ struct copyup {
 	struct node *node;
 	uint64_t limit; /* of the data that is copied */
 	bool meta_only; /* the data stays in the lower */
+	bool replaces; /* the copy of a metacopy file in the upper takes its place */
 	struct metacopy metacopy; /* then: the attribute of the copy */
 	struct metacopy *digest; /* what the node will remember of it; owned */
 	struct statx st; /* of the source */
@@ -231,7 +232,8 @@ static int copyup_attributes(struct copyup *c)
 		return r;
 	if (c->source >= 0 &&
 	    (S_ISDIR(c->st.stx_mode) || c->st.stx_nlink == 1 || node_has(c->node, NODE_INDEXED)))
-		r = origin_set(c->core, c->layer, c->source, c->fd);
+		r = c->replaces ? origin_copy(c->core, c->source, c->fd) :
+				  origin_set(c->core, c->layer, c->source, c->fd);
 	if (r == 0 && c->meta_only)
 		r = copyup_set_metacopy(c);
 	return r < 0 ? r : clone_times(&clone);
@@ -255,6 +257,20 @@ static int copyup_sync(struct copyup *c)
 
 /* ---- publishing ---- */
 
+/* To @name in the upper directory @fd, which nobody else may have written into. */
+static int copyup_move(struct copyup *c, int fd, const char *name)
+{
+	struct statx there;
+	int r = c->replaces ? sys_stat(fd, name, &there) : 0;
+
+	if (r == 0 && c->replaces && there.stx_ino != c->node->upper_ino)
+		r = -ESTALE;
+	if (r == 0)
+		r = upper_rename(c->core->work.fd, c->temp, fd, name,
+				 c->replaces ? 0 : RENAME_NOREPLACE);
+	return r == -EEXIST || r == -ENOENT ? -ESTALE : r;
+}
+
 /* Moves the copy to its name. The parent's lock is held for writing. */
 static int copyup_rename(struct copyup *c, struct node *parent, const char *name)
 {
@@ -270,7 +286,7 @@ static int copyup_rename(struct copyup *c, struct node *parent, const char *name
 		return fd;
 	r = sys_stat(fd, "", &before);
 	if (r == 0)
-		r = upper_rename(core->work.fd, c->temp, fd, name, RENAME_NOREPLACE);
+		r = copyup_move(c, fd, name);
 	if (r == 0) {
 		c->made = false;
 		/* Nothing in the union changed, so neither do the directory's times. */
@@ -278,7 +294,7 @@ static int copyup_rename(struct copyup *c, struct node *parent, const char *name
 			log_warning_limited("%s: the directory's times changed by a copy-up", name);
 	}
 	ldir_unpin(parent->dir->upper);
-	return r == -EEXIST ? -ESTALE : r; /* somebody else wrote into the upper */
+	return r;
 }
 
 /* Only the metadata goes up: where the data stays is remembered, whatever becomes of the name. */
@@ -458,6 +474,8 @@ static int copyup_publish_index(struct copyup *c)
 	r = copyup_settle(c, NULL, c->node->lower_name->text);
 	if (r < 0)
 		node_remove_identity(core, c->node, sys_stat_dev(&st), st.stx_ino);
+	else if (core->fsync == CORE_FSYNC_STRICT)
+		r = clone_sync_dir(core->index->slot.fd);
 	return r;
 }
 
@@ -469,7 +487,7 @@ static int copyup_publish(struct copyup *c)
 	struct link *link = copyup_lock_place(c->core, c->node, &parent);
 
 	if (!link)
-		return copyup_settle_orphan(c);
+		return c->replaces ? -ESTALE : copyup_settle_orphan(c);
 	int r = parent->dir->upper ? copyup_settle(c, parent, link->name) : -ESTALE;
 
 	if (r == 0 && c->core->fsync == CORE_FSYNC_STRICT)
@@ -554,6 +572,26 @@ static int copyup_fill(struct copyup *c)
 	return 0;
 }
 
+/*
+ * Without its metacopy attribute the file must have its new size, with it the old one: no crash
+ * may come between the two. A copy that loses data is made apart, therefore, and takes the place
+ * of the file. That no change of the file is lost by it is the kernel's work, which holds the
+ * inode's lock while it asks for a truncation. A file with several names must stay itself, though.
+ */
+static bool copyup_must_replace(struct copyup *c)
+{
+	struct node *node = c->node;
+
+	if (!node_has(node, NODE_UPPER) || node_has(node, NODE_INDEXED) ||
+	    c->limit >= c->st.stx_size || c->st.stx_nlink != 1)
+		return false;
+	node_lock(c->core, node);
+	bool is_named = node->links;
+
+	node_unlock(c->core, node);
+	return is_named;
+}
+
 /* ---- one node ---- */
 
 /*
@@ -592,9 +630,10 @@ static int copyup_perform(struct copyup *c)
 	r = copyup_take_digest(c);
 	if (r < 0)
 		return r;
-	if (node_has(c->node, NODE_UPPER))
+	c->replaces = copyup_must_replace(c);
+	if (node_has(c->node, NODE_UPPER) && !c->replaces)
 		return copyup_fill(c);
-	if (!c->layer)
+	if (!c->layer && !c->replaces)
 		return -ESTALE;
 	r = copyup_make(c);
 	if (r == 0)
@@ -689,6 +728,20 @@ static struct node *copyup_next_parent(struct core *core, struct node *node)
 	return missing;
 }
 
+/* Gives a file that went to the index the name it was reached by. */
+static int copyup_link_up(struct core *core, struct node *node)
+{
+	int r = index_link_up(core, node);
+	struct node *parent =
+		r == 0 && core->fsync == CORE_FSYNC_STRICT ? node_get_parent(core, node) : NULL;
+
+	if (!parent)
+		return r;
+	r = copyup_sync_parent(core, parent);
+	node_unref(core, parent);
+	return r;
+}
+
 static int copyup_ensure(struct core *core, const struct core_call *call, struct node *node,
 			 enum copyup_what what, uint64_t limit)
 {
@@ -710,7 +763,7 @@ static int copyup_ensure(struct core *core, const struct core_call *call, struct
 	}
 	if (r == 0)
 		r = copyup_one(core, call, node, what, limit);
-	return r == 0 && link_up ? index_link_up(core, node) : r;
+	return r == 0 && link_up ? copyup_link_up(core, node) : r;
 }
 
 int copyup_node(struct core *core, const struct core_call *call, struct node *node,

@@ -163,3 +163,14 @@ int origin_set(struct core *core, const struct layer *layer, int lowerfd, int fd
 	/* user.* attributes do not exist on symbolic links and special files: no identity then. */
 	return r == -EOPNOTSUPP || r == -EPERM ? 0 : r;
 }
+
+int origin_copy(struct core *core, int from, int to)
+{
+	uint8_t value[ORIGIN_SIZE_MAX];
+	ssize_t size = sys_getxattr(from, core_key(core, XATTR_ORIGIN), value, sizeof(value));
+
+	if (size == -ENODATA)
+		return 0;
+	return size < 0 ? (int)size :
+			  upper_setxattr(to, core_key(core, XATTR_ORIGIN), value, (size_t)size, 0);
+}

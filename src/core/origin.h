@@ -36,5 +36,7 @@ bool origin_read(struct core *core, struct ldir *dir, const char *name, struct o
  * of @layer. File systems without handles give an empty one. 0 or -errno.
  */
 int origin_set(struct core *core, const struct layer *layer, int lowerfd, int fd);
+/* Gives the upper object @to the origin of the upper object @from, if it has one. 0 or -errno. */
+int origin_copy(struct core *core, int from, int to);
 
 #endif
