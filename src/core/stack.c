@@ -19,8 +19,11 @@
 #include "sys/creds.h"
 #include "sys/file.h"
 
-/* Nodes forgotten in one walk over the table. */
-#define CORE_FORGET_BATCH 1024
+/*
+ * Nodes forgotten in one walk over the table. Each walk begins at the start of it, so the work is
+ * the square of how many walks it takes.
+ */
+#define CORE_FORGET_BATCH 16384
 
 /* ---- making ---- */
 
