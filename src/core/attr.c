@@ -13,6 +13,7 @@
 #include "core/datafd.h"
 #include "core/listing.h"
 #include "core/place.h"
+#include "core/quiet.h"
 #include "core/upper.h"
 #include "format/protattr.h"
 #include "sys/file.h"
@@ -110,8 +111,10 @@ int attr_present(struct core *core, struct node *node, struct statx *st)
 		st->stx_attributes |= STATX_ATTR_IMMUTABLE;
 	if (node_has(node, NODE_APPEND))
 		st->stx_attributes |= STATX_ATTR_APPEND;
-	if (node_is_dir(node))
+	if (node_is_dir(node)) {
+		quiet_present_change(core, node, st);
 		return attr_dir_nlink(core, node, st);
+	}
 	attr_file_nlink(node, st);
 	if (node_has(node, NODE_METACOPY))
 		attr_metacopy_blocks(core, node, st);
@@ -171,6 +174,20 @@ int core_getattr(struct core *core, uint64_t id, struct statx *attr)
 		return -ESTALE;
 	int r = attr_get(core, node, attr);
 
+	node_unref(core, node);
+	return r;
+}
+
+int core_statx(struct core *core, uint64_t id, unsigned int mask, struct statx *attr)
+{
+	struct node *node = node_find(core, id);
+
+	if (!node)
+		return -ESTALE;
+	int r = attr_get(core, node, attr);
+
+	if (r == 0 && mask & STATX_BTIME)
+		quiet_present_birth(core, node, attr);
 	node_unref(core, node);
 	return r;
 }
@@ -355,7 +372,11 @@ static int attr_set(struct core *core, const struct core_call *call, struct node
 		return fd;
 	if (!node_is_dir(node) && call->uid != 0 && attr_is_chown(set))
 		r = attr_kill_suidgid(core, call, fd);
-	return r < 0 ? r : attr_apply(fd, set);
+	if (r == 0)
+		r = attr_apply(fd, set);
+	if (node_is_dir(node)) /* a failure may have left half of it */
+		quiet_changed(core, node);
+	return r;
 }
 
 int core_setattr(struct core *core, const struct core_call *call, uint64_t id,
@@ -452,7 +473,11 @@ static int attr_set_fsflags(struct core *core, const struct core_call *call, str
 	r = sys_get_fsflags(fd, &real);
 	if (r == 0 && (flags & ~kept) != (real & ~kept))
 		r = upper_set_fsflags(fd, flags & ~kept);
-	return r < 0 ? r : attr_set_protattr(core, node, fd, flags);
+	if (r == 0)
+		r = attr_set_protattr(core, node, fd, flags);
+	if (node_is_dir(node))
+		quiet_changed(core, node);
+	return r;
 }
 
 int core_set_fsflags(struct core *core, const struct core_call *call, uint64_t id,

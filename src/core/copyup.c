@@ -24,6 +24,7 @@
 #include "core/lookup.h"
 #include "core/origin.h"
 #include "core/place.h"
+#include "core/quiet.h"
 #include "core/upper.h"
 #include "core/verity.h"
 #include "core/watch.h"
@@ -236,6 +237,8 @@ static int copyup_attributes(struct copyup *c)
 				  origin_set(c->core, c->layer, c->source, c->fd);
 	if (r == 0 && c->meta_only)
 		r = copyup_set_metacopy(c);
+	if (r == 0)
+		quiet_keep(c->core, c->fd, &c->st);
 	return r < 0 ? r : clone_times(&clone);
 }
 
@@ -275,22 +278,20 @@ static int copyup_move(struct copyup *c, int fd, const char *name)
 static int copyup_rename(struct copyup *c, struct node *parent, const char *name)
 {
 	struct core *core = c->core;
-	struct statx before;
-	int r = copyup_mark_impure(core, parent);
-
-	if (r < 0)
-		return r;
+	struct quiet quiet;
 	int fd = ldir_pin(&core->fds, parent->dir->upper);
 
 	if (fd < 0)
 		return fd;
-	r = sys_stat(fd, "", &before);
-	if (r == 0)
-		r = copyup_move(c, fd, name);
+	int r = quiet_begin(core, parent, fd, &quiet);
+
 	if (r == 0) {
-		c->made = false;
-		/* Nothing in the union changed, so neither do the directory's times. */
-		if (clone_stat_times(fd, &before) < 0)
+		r = copyup_mark_impure(core, parent);
+		if (r == 0)
+			r = copyup_move(c, fd, name);
+		if (r == 0)
+			c->made = false;
+		if (quiet_end(core, &quiet, r == 0) < 0)
 			log_warning_limited("%s: the directory's times changed by a copy-up", name);
 	}
 	ldir_unpin(parent->dir->upper);
@@ -631,6 +632,8 @@ static int copyup_perform(struct copyup *c)
 	if (r < 0)
 		return r;
 	c->replaces = copyup_must_replace(c);
+	if (c->replaces)
+		quiet_present_birth(c->core, c->node, &c->st);
 	if (node_has(c->node, NODE_UPPER) && !c->replaces)
 		return copyup_fill(c);
 	if (!c->layer && !c->replaces)

@@ -135,6 +135,8 @@ int core_lookup_parent(struct core *core, uint64_t node, struct core_entry *entr
 void core_forget(struct core *core, uint64_t node, uint64_t count);
 
 int core_getattr(struct core *core, uint64_t node, struct statx *attr);
+/* The same; what costs more is there if @mask asks for it: STATX_BTIME. */
+int core_statx(struct core *core, uint64_t node, unsigned int mask, struct statx *attr);
 
 enum core_set {
 	CORE_SET_MODE = 1 << 0,

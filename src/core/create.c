@@ -23,6 +23,7 @@
 #include "core/datafd.h"
 #include "core/lookup.h"
 #include "core/place.h"
+#include "core/quiet.h"
 #include "core/upper.h"
 #include "format/acl.h"
 #include "format/whiteout.h"
@@ -110,11 +111,12 @@ int target_check_free(struct core *core, struct target *target)
 	return what == UPPER_OBJECT || r > 0 ? -EEXIST : 0;
 }
 
-void target_changed(struct node *dir, int subdirs)
+void target_changed(struct core *core, struct node *dir, int subdirs)
 {
 	atomic_fetch_add(&dir->dir->version, 1);
 	if (subdirs && atomic_load(&dir->dir->subdirs) >= 0)
 		atomic_fetch_add(&dir->dir->subdirs, subdirs);
+	quiet_changed(core, dir);
 }
 
 /* ---- making the object ---- */
@@ -340,7 +342,7 @@ static int creation_run(struct core *core, struct creation *c, uint64_t parent, 
 	if (r == 0) {
 		if (!target.over_whiteout)
 			creation_mark_opaque(core, c, &target);
-		target_changed(target.dir, S_ISDIR(c->mode) ? 1 : 0);
+		target_changed(core, target.dir, S_ISDIR(c->mode) ? 1 : 0);
 		r = creation_adopt(core, c, &target, open, entry);
 	}
 	target_close(core, &target);

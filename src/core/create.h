@@ -26,7 +26,7 @@ void target_close(struct core *core, struct target *target);
 /* 0 if the name is free, with over_whiteout set; -EEXIST. */
 int target_check_free(struct core *core, struct target *target);
 /* The names of the directory have changed; @subdirs: by how many subdirectories. */
-void target_changed(struct node *dir, int subdirs);
+void target_changed(struct core *core, struct node *dir, int subdirs);
 
 /* Finds the directory @id. -ESTALE, -ENOTDIR. */
 int node_find_dir(struct core *core, uint64_t id, struct node **nodep);

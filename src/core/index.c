@@ -11,10 +11,10 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "core/cleanup.h"
-#include "core/clone.h"
 #include "core/copyup.h"
 #include "core/datafd.h"
 #include "core/origin.h"
+#include "core/quiet.h"
 #include "core/upper.h"
 #include "core/workdir.h"
 #include "format/nlink.h"
@@ -194,17 +194,18 @@ int index_publish(struct core *core, struct node *node, const char *temp)
 /* Links the entry to the name; the union does not change, so neither do the directory's times. */
 static int index_link_alias(struct core *core, struct node *node, const struct target *target)
 {
-	struct statx before;
-	int r = copyup_mark_impure(core, target->dir);
+	struct quiet quiet;
+	int r = quiet_begin(core, target->dir, target->fd, &quiet);
 
-	if (r == 0)
-		r = sys_stat(target->fd, "", &before);
+	if (r < 0)
+		return r;
+	r = copyup_mark_impure(core, target->dir);
 	if (r == 0)
 		r = upper_link(core->index->slot.fd, node->file->index_name->text, target->fd,
 			       target->name);
-	if (r == 0)
-		r = clone_stat_times(target->fd, &before);
-	return r;
+	int e = quiet_end(core, &quiet, r == 0);
+
+	return r < 0 ? r : e;
 }
 
 int index_alias(struct core *core, struct node *node, const struct target *target)

@@ -114,7 +114,7 @@ static int link_run(struct core *core, struct node *node, int source, struct tar
 	node_insert_link(core, link);
 	datafd_release_orphan(core, node);
 	link_add_identity(core, node, source);
-	target_changed(target->dir, 0);
+	target_changed(core, target->dir, 0);
 	node_lookup_add(core, node);
 	entry->node = node->id;
 	return 0;

@@ -24,6 +24,7 @@
 #include "base/idtable.h"
 #include "base/lock.h"
 #include "core/layer.h"
+#include "format/times.h"
 
 struct core;
 struct listing;
@@ -57,6 +58,13 @@ struct link {
 };
 
 /* What only directories have. */
+/* What is known of the change time that a directory in the upper shows: core/quiet.h. */
+enum quiet_state {
+	QUIET_UNKNOWN, /* not asked for yet, or not in the upper */
+	QUIET_NONE, /* the real one */
+	QUIET_HIDES, /* an earlier one, if the real one is no later than times.until */
+};
+
 struct node_dir {
 	struct lock_rw lock; /* the directory's names, see above */
 	struct ldir *_Atomic upper; /* counted; NULL until it is in the upper */
@@ -75,6 +83,9 @@ struct node_dir {
 	struct watch_mark *marks; /* owned; lock of core->watch */
 	_Atomic uint64_t version; /* grows with every change of its names */
 	_Atomic int64_t subdirs; /* how many subdirectories, -1: not counted yet */
+	_Atomic uint32_t changes; /* grows with every change of it, after that */
+	_Atomic enum quiet_state quiet;
+	struct times times; /* node lock */
 	struct listing *listing; /* counted; the last merged listing, or NULL; node lock */
 };
 

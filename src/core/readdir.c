@@ -24,6 +24,7 @@
 #include "core/internal.h"
 #include "core/listing.h"
 #include "core/lookup.h"
+#include "core/quiet.h"
 #include "core/upper.h"
 #include "core/watch.h"
 #include "sys/dir.h"
@@ -426,7 +427,11 @@ static void readdir_mark_access(struct core *core, struct node *node)
 	node_unlock(core, node);
 	if (!upper)
 		return;
-	if (ldir_stat(&core->fds, upper, &st) == 0 && readdir_is_access_due(&st)) {
+	int r = ldir_stat(&core->fds, upper, &st);
+
+	if (r == 0)
+		quiet_present_change(core, node, &st);
+	if (r == 0 && readdir_is_access_due(&st)) {
 		_cleanup_close_ int fd = ldir_open(&core->fds, upper);
 
 		if (fd >= 0)

@@ -166,7 +166,7 @@ void remove_settle(struct core *core, struct node *node, const struct target *ta
 		remove_note_time(node);
 	}
 	node_unlock(core, node);
-	target_changed(target->dir, node_is_dir(node) ? -1 : 0);
+	target_changed(core, target->dir, node_is_dir(node) ? -1 : 0);
 }
 
 /* ---- the name on disk ---- */
@@ -401,6 +401,7 @@ void remove_adopt_cleared(struct core *core, struct node *node, const struct tar
 	dir->lower_count = 0;
 	dir->opaque |= count > 0;
 	node->upper_ino = st.stx_ino;
+	atomic_store(&dir->quiet, QUIET_UNKNOWN);
 	node_unlock(core, node);
 	for (unsigned int i = 0; i < count; i++)
 		ldir_unref(&core->fds, dir->lowers[i]);
@@ -408,5 +409,5 @@ void remove_adopt_cleared(struct core *core, struct node *node, const struct tar
 		workdir_discard(core, old->name->text);
 	dir->stored = false;
 	ldir_unref(&core->fds, old);
-	target_changed(node, 0);
+	target_changed(core, node, 0);
 }

@@ -20,6 +20,7 @@
 #include "core/index.h"
 #include "core/listing.h"
 #include "core/lookup.h"
+#include "core/quiet.h"
 #include "core/relocate.h"
 #include "core/remove.h"
 #include "core/upper.h"
@@ -404,8 +405,12 @@ static void rename_settle(struct renaming *r)
 		rename_settle_side(core, to->node, from);
 	int back = r->exchange && to_dir;
 
-	target_changed(from->at.dir, back - from_dir);
-	target_changed(to->at.dir, from_dir - back);
+	target_changed(core, from->at.dir, back - from_dir);
+	target_changed(core, to->at.dir, from_dir - back);
+	if (from_dir)
+		quiet_changed(core, from->node);
+	if (back)
+		quiet_changed(core, to->node);
 }
 
 /* The real directory that moves with @node, kept open; NULL if it is none. Or -errno. */

@@ -10,6 +10,7 @@
 #include "core/copyup.h"
 #include "core/internal.h"
 #include "core/place.h"
+#include "core/quiet.h"
 #include "core/upper.h"
 #include "format/acl.h"
 #include "sys/file.h"
@@ -178,6 +179,8 @@ static int xattr_apply(struct core *core, const struct core_call *call, struct n
 		return r;
 	r = xattr_apply_at(core, &place, change);
 	place_release(core, &place);
+	if (r == 0 && node_is_dir(node))
+		quiet_changed(core, node);
 	if (r == 0 && !change->value && strcmp(change->key, XATTR_NAME_CAPS) == 0) {
 		node_lock(core, node);
 		node_set(node, NODE_STRIPPED);

@@ -21,7 +21,7 @@ int ops_attr_statx(void *context, struct fuse_request *request)
 {
 	struct ops *ops = context;
 	struct statx attr;
-	int r = core_getattr(ops->core, request->node, &attr);
+	int r = core_statx(ops->core, request->node, request->args.in.statx.sx_mask, &attr);
 
 	if (r < 0)
 		return r;

@@ -19,11 +19,12 @@ static const char *const xattr_prefixes[] = {
 	}
 
 static const char *const xattr_names[XATTR_PRIVATE_COUNT][2] = {
-	[XATTR_OPAQUE] = XATTR_NAMES("opaque"),	    [XATTR_WHITEOUT] = XATTR_NAMES("whiteout"),
-	[XATTR_REDIRECT] = XATTR_NAMES("redirect"), [XATTR_METACOPY] = XATTR_NAMES("metacopy"),
-	[XATTR_ORIGIN] = XATTR_NAMES("origin"),	    [XATTR_IMPURE] = XATTR_NAMES("impure"),
-	[XATTR_NLINK] = XATTR_NAMES("nlink"),	    [XATTR_UPPER] = XATTR_NAMES("upper"),
-	[XATTR_UUID] = XATTR_NAMES("uuid"),	    [XATTR_PROTATTR] = XATTR_NAMES("protattr"),
+	[XATTR_OPAQUE] = XATTR_NAMES("opaque"),	     [XATTR_WHITEOUT] = XATTR_NAMES("whiteout"),
+	[XATTR_REDIRECT] = XATTR_NAMES("redirect"),  [XATTR_METACOPY] = XATTR_NAMES("metacopy"),
+	[XATTR_ORIGIN] = XATTR_NAMES("origin"),	     [XATTR_IMPURE] = XATTR_NAMES("impure"),
+	[XATTR_NLINK] = XATTR_NAMES("nlink"),	     [XATTR_UPPER] = XATTR_NAMES("upper"),
+	[XATTR_UUID] = XATTR_NAMES("uuid"),	     [XATTR_PROTATTR] = XATTR_NAMES("protattr"),
+	[XATTR_TIMES] = XATTR_NAMES("veneer.times"),
 };
 
 const char *xattr_private_name(enum xattr_namespace ns, enum xattr_private which)

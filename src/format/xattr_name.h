@@ -29,6 +29,7 @@ enum xattr_private {
 	XATTR_UPPER,
 	XATTR_UUID,
 	XATTR_PROTATTR,
+	XATTR_TIMES,
 	XATTR_PRIVATE_COUNT,
 };
 

@@ -235,6 +235,71 @@ def test_find_counts_on_link_counts(union):
     assert len(done.stdout.splitlines()) == 7
 
 
+def times_of(path):
+    st = os.lstat(path)
+    return st.st_mtime_ns, st.st_ctime_ns
+
+
+@pytest.mark.deviation("D-19")
+@pytest.mark.parametrize("opts", [[], ["index=on"], ["redirect_dir=on", "metacopy=on"]], ids=str)
+def test_copy_up_changes_no_time_of_its_directory(union, opts):
+    u = union({"d": {"f": "1", "g": "2", "h": Hard("d/g"), "s": {"x": ""}}, "e": ""}, opts=opts)
+    before = [times_of(u / name) for name in ("", "d", "d/s")]
+    for name in ("d/f", "d/s/x", "d/h", "e"):
+        os.chmod(u / name, 0o600)
+        u.append(name, "+")
+    for _ in range(3):
+        same = [times_of(u / name) == old for name, old in zip(("", "d", "d/s"), before)]
+        os.listdir(u / "d")
+        assert same == u.pick(kernel=same, veneer=[True] * 3)
+        u.remount()
+
+
+@pytest.mark.parametrize("change", [
+    lambda u: u.write("d/new", ""), lambda u: os.unlink(u / "d/g"), lambda u: os.chmod(u / "d", 0o700),
+    lambda u: os.setxattr(u / "d", "user.x", b""), lambda u: os.rename(u / "d/g", u / "d/i"),
+    lambda u: os.utime(u / "d", ns=(OLD, OLD))], ids=["create", "unlink", "chmod", "xattr", "rename", "utimens"])
+def test_a_change_after_a_copy_up_shows(union, change):
+    """In the directory's time of change, at once and after a remount."""
+    u = union({"d": {"f": "1", "g": "2"}})
+    u.append("d/f", "+")
+    before = times_of(u / "d")[1]
+    time.sleep(0.02)
+    change(u)
+    after = times_of(u / "d")[1]
+    assert after > before
+    u.remount()
+    assert times_of(u / "d")[1] >= after
+
+
+@pytest.mark.veneer_only("what is kept is kept by veneer")
+def test_a_change_of_the_upper_by_others_shows(union):
+    u = union({"d": {"f": "1"}})
+    u.append("d/f", "+")
+    before = times_of(u / "d")[1]
+    time.sleep(0.2)
+    u.umount()
+    os.chmod(u.up("d"), 0o700)
+    after = times_of(u.up("d"))[1]
+    u.mount()
+    assert times_of(u / "d")[1] == after > before
+
+
+@pytest.mark.deviation("D-19")
+def test_birth_time_is_constant(union):
+    u = union({"d": {"f": "1", "g": "2"}, "l": Symlink("f")}, opts=["redirect_dir=on", "metacopy=on"])
+    names = ("d", "d/f", "d/g", "l")
+    before = [oscalls.statx(u / name).btime_ns for name in names]
+    u.append("d/f", "+")
+    os.chmod(u / "d/g", 0o600)
+    os.utime(u / "l", ns=(OLD, OLD), follow_symlinks=False)
+    for _ in range(2):
+        now = [oscalls.statx(u / name).btime_ns for name in names]
+        assert now == u.pick(kernel=now, veneer=before)
+        u.append("d/g", "+")
+        u.remount()
+
+
 def test_birth_time(union):
     u = union({"f": "x"})
     start = time.time_ns() - 50_000_000

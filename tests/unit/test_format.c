@@ -24,6 +24,7 @@
 #include "format/origin.h"
 #include "format/protattr.h"
 #include "format/redirect.h"
+#include "format/times.h"
 #include "format/whiteout.h"
 #include "format/xattr_name.h"
 #include "sys/handle.h"
@@ -239,6 +240,46 @@ static void test_nlink(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_int_equal(nlink_decode(bad[i], strlen(bad[i]), &nlink), -EIO);
 	assert_int_equal(nlink_decode("U+1\0", 4, &nlink), -EIO);
+}
+
+static void test_times(void **state)
+{
+	const struct times given[] = {
+		{ .has_birth = true, .birth = { .tv_sec = -5, .tv_nsec = 999999999 } },
+		{ .has_change = true, .change = { .tv_sec = 1 }, .until = { 1LL << 40, 7 } },
+		{ true, true, { 1, 2 }, { 3, 4 }, { 5, 6 } },
+	};
+	uint8_t raw[TIMES_SIZE];
+	struct times got;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(given); i++) {
+		times_encode(&given[i], raw);
+		assert_int_equal(times_decode(raw, sizeof(raw), &got), 0);
+		assert_true(got.has_birth == given[i].has_birth);
+		assert_true(got.has_change == given[i].has_change);
+		assert_true(got.birth.tv_sec == given[i].birth.tv_sec);
+		assert_true(got.birth.tv_nsec == given[i].birth.tv_nsec);
+		assert_true(got.change.tv_sec == given[i].change.tv_sec);
+		assert_true(got.until.tv_sec == given[i].until.tv_sec);
+		assert_true(got.until.tv_nsec == given[i].until.tv_nsec);
+	}
+	/* docs/format.md: little-endian, at these offsets. */
+	assert_int_equal(raw[0], 1);
+	assert_int_equal(raw[1], 3);
+	assert_int_equal(raw[4], 1);
+	assert_int_equal(raw[12], 2);
+	assert_int_equal(raw[16], 3);
+	assert_int_equal(raw[28], 5);
+	assert_int_equal(times_decode(raw, sizeof(raw) - 1, &got), -EIO);
+	raw[15] = 0xff; /* nanoseconds */
+	assert_int_equal(times_decode(raw, sizeof(raw), &got), -EIO);
+	raw[15] = 0;
+	raw[1] = 4;
+	assert_int_equal(times_decode(raw, sizeof(raw), &got), -EIO);
+	raw[1] = 0;
+	raw[0] = 2;
+	assert_int_equal(times_decode(raw, sizeof(raw), &got), -EIO);
 }
 
 static void test_protattr(void **state)
@@ -799,6 +840,7 @@ int main(void)
 		cmocka_unit_test(test_redirect_walk),
 		cmocka_unit_test(test_metacopy),
 		cmocka_unit_test(test_nlink),
+		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_protattr),
 		cmocka_unit_test(test_origin_round_trip),
 		cmocka_unit_test(test_origin_is_equal),
