@@ -22,6 +22,7 @@ class Facts:
         self.plain_root = None		# where the model is
         self.multi = set()		# inode keys of the model's files with several lower names
         self.on_kernel_layers = {'kernel'}	# who mounts what the kernel has written
+        self.linked = set()		# of those that were given another name
         self.mapped = set()		# inode keys of the model's files written through mappings
         self.model_follows = False	# the model takes over what a rule lets the kernel do
         self.used = {}			# rule id: how often it explained something
@@ -58,11 +59,7 @@ class Facts:
         with attributes and locks of its own?"""
         if contender != 'kernel' or not self.case.args.user or rel is None:
             return False
-        try:
-            st = os.stat(self.model(rel))
-        except OSError:
-            return False
-        return st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode)
+        return self.is_among(rel, self.linked) or self.is_among(rel, self.multi)
 
     def same_inode(self, one, two):
         return self._key(one, False) == self._key(two, False)
@@ -72,6 +69,15 @@ class Facts:
             return syscalls.inode_key(self.model(rel), follow)
         except OSError:
             return None
+
+
+def note_link(facts, op, model):
+    """Remember a file that has had several names."""
+    if op[0] in ('link', 'link_fd'):
+        try:
+            facts.linked.add(syscalls.inode_key(model.path(op[4])))
+        except OSError:
+            pass
 
 
 def note_mapped_write(facts, op, model):
@@ -222,6 +228,22 @@ def explain_inode(facts, contender, key, record):
     mode = int(record['mode'], 8)
     if facts.case.args.user and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         return facts.use('user-special-ino')
+    return None
+
+
+def explain_change(facts, op, rel):
+    """The id of the rule by which the change time of rel may change by an operation in one of
+    veneer and the model only."""
+    if facts.is_multi(rel):
+        return facts.use('hardlink-without-index')
+    if facts.is_among(rel, facts.mapped):
+        return facts.use('mmap-write-times')
+    if op[0] in ('truncate', 'ftruncate'):
+        return facts.use('truncate-same-size-mtime')
+    if op[0] in ('chown', 'fchown') and op[4:] == [-1, -1]:
+        return facts.use('chown-nothing-by-others')
+    if op[0] == 'removexattr' and 'posix_acl' in op[4]:
+        return facts.use('remove-absent-acl')
     return None
 
 

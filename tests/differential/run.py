@@ -6,17 +6,19 @@ import stat
 import time
 
 import syscalls
+from ctimes import Stamps, judge
 from contenders import KINDS, Failure
 from layers import Drawer, Realiser
 from ops import Generator, Tree
-from rules import (Facts, copied_by_stale_size, explain_fault, explain_field, explain_inode,
-                   explain_links, explain_result, note_mapped_write, orphan_lost,
-                   refused_by_kernel, refused_by_overlays, truncated_to_its_size)
+from rules import (Facts, copied_by_stale_size, explain_change, explain_fault, explain_field,
+                   explain_inode, explain_links, explain_result, note_link, note_mapped_write,
+                   orphan_lost, refused_by_kernel, refused_by_overlays,
+                   truncated_to_its_size)
 from snapshot import Snapshot, raw_tree
 
 COMPARE_EVERY = 60
 REMOUNT_CHANCE = 1 / 120
-DROP_CHANCE = 1 / 150
+DROP_CHANCE = 1 / 200
 MADE_OPS = 60
 AFTER_SWAP = 1 / 8		# so many of the operations are done on the swapped layers
 
@@ -139,6 +141,7 @@ class Run:
         self.by_kind = {tree.contender.kind: tree for tree in self.trees}
         self.log = []
         self.inodes = [{} for _ in self.trees]
+        self.births = {}		# of veneer's objects
 
     # -- what the phases are made of --
 
@@ -160,6 +163,7 @@ class Run:
             one.upper, two.upper = two.upper, one.upper
             one.work, two.work = two.work, one.work
             self.inodes = [{} for _ in self.trees]
+            self.births = {}
             self.facts.on_kernel_layers = {'kernel', 'veneer'}
         for tree in self.trees:
             tree.contender.mount()
@@ -182,6 +186,8 @@ class Run:
         """The kernel first, then veneer, then the model: by what one refuses, a rule may say
         that those after it must not do it either."""
         results, skip_model = {}, None		# by kind of contender
+        started_ns = time.time_ns()
+        before = self.stamps(op)
         for kind in ('kernel', 'veneer', 'plain'):
             tree = self.by_kind.get(kind)
             if not tree or (kind == 'plain' and skip_model):
@@ -193,6 +199,7 @@ class Run:
                 return results
             skip_model = skip_model or refused_by_overlays(self.facts, op, results[kind])
         if 'plain' in results:
+            note_link(self.facts, op, self.by_kind['plain'])
             note_mapped_write(self.facts, op, self.by_kind['plain'])
         if truncated_to_its_size(self.facts, op, results):
             for tree in self.trees:		# go on from one state
@@ -209,7 +216,31 @@ class Run:
                 tree.close(op[3])
         else:
             self.compare_results(op, results)
+            self.compare_changes(op, before, started_ns)
         return results
+
+    def stamps(self, op):
+        """Of veneer and the model: what the kernel's copy-up does to change times is known."""
+        if not {'plain', 'veneer'} <= self.by_kind.keys():
+            return {}
+        return {kind: Stamps(self.by_kind[kind], op) for kind in ('plain', 'veneer')}
+
+    def compare_changes(self, op, before, started_ns):
+        changed = {kind: stamps.changed_since(before[kind])
+                   for kind, stamps in (self.stamps(op) if before else {}).items()}
+        if changed:
+            out = judge(changed['plain'], changed['veneer'], (before['plain'], before['veneer']),
+                        started_ns)
+            out = [text for where, text in out
+                   if not explain_change(self.facts, op, self.subject_of(where))]
+            if out:
+                raise Difference((op[0], 'veneer', 'ctime'), '\n'.join(out))
+
+    def subject_of(self, where):
+        """A path from the root, or of a descriptor its path in /proc."""
+        if isinstance(where, str):
+            return where
+        return f"/proc/self/fd/{self.by_kind['plain'].slots[where]}"
 
     def compare_results(self, op, results):
         base = next(kind for kind in ('plain', 'kernel', 'veneer') if kind in results)
@@ -279,12 +310,23 @@ class Run:
                 key = syscalls.inode_key(self.facts.plain_root + rel)
             except OSError:
                 continue
+            out += self.compare_birth(name, key, rel, shot)
             before = seen.setdefault(key, ino)
             if before != ino:
                 if not explain_inode(self.facts, name, key, shot.records[rel]):
                     out.append((('tree', name, 'ino'),
                                 f'{name}: st_ino of {rel!r} was {before}, is {ino}'))
         return out
+
+    def compare_birth(self, name, key, rel, shot):
+        """Nor does the time of birth change."""
+        if name != 'veneer' or rel == '':
+            return []
+        birth = syscalls.inode_key(shot.root + rel)[1:]
+        before = self.births.setdefault(key, birth)
+        if before == birth or explain_inode(self.facts, name, key, shot.records[rel]):
+            return []
+        return [(('tree', name, 'birth'), f'{name}: birth of {rel!r} was {before}, is {birth}')]
 
     # -- whole runs --
 

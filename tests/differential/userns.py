@@ -2,6 +2,7 @@
 is root of a user namespace."""
 
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -62,6 +63,7 @@ class CacheDropper:
     def __init__(self):
         self.ask, answer = socket.socketpair()
         if os.fork() == 0:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             self.ask.close()
             self.serve(answer)
         answer.close()
@@ -70,12 +72,15 @@ class CacheDropper:
     def serve(parent):
         while parent.recv(1):
             with open('/proc/sys/vm/drop_caches', 'w', encoding='ascii') as file:
-                file.write('3')
-            parent.send(b'x')
+                file.write('2')
+            try:
+                parent.send(b'x')
+            except BrokenPipeError:
+                break
         os._exit(0)
 
     def drop(self):
-        """The kernel forgets what it can: pages, names, inodes."""
+        """The kernel forgets what it can: names, inodes, and their pages with them."""
         self.ask.send(b'x')
         self.ask.recv(1)
 
