@@ -192,14 +192,11 @@ static void test_attributes_and_the_last_name(void **state)
 	core_free(core);
 }
 
-#define union_test(name) \
-	cmocka_unit_test_setup_teardown(name, unit_scratch_setup, unit_scratch_teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		union_test(test_two_removals),
-		union_test(test_attributes_and_the_last_name),
+		with_scratch(test_two_removals),
+		with_scratch(test_attributes_and_the_last_name),
 	};
 
 	return cmocka_run_group_tests_name("union", tests, NULL, NULL);

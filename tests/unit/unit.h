@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -31,6 +32,30 @@ void unit_write(int dirfd, const char *name, const char *text);
 int unit_fork(int (*body)(void *argument), void *argument);
 /* In such a child: a mount namespace of its own. False without the right to. */
 bool unit_own_mounts(void);
+
+/* A test that has a scratch directory, and that directory in it. */
+#define with_scratch(test) \
+	cmocka_unit_test_setup_teardown(test, unit_scratch_setup, unit_scratch_teardown)
+
+static inline int scratch_fd(void **state)
+{
+	return ((struct unit_scratch *)*state)->fd;
+}
+
+/* What such a child returns, and how it gives up: cmocka's assertions are its parent's. */
+enum {
+	CHILD_OK,
+	CHILD_NO_RIGHTS,
+	CHILD_WRONG
+};
+
+#define child_check(condition)                                                  \
+	do {                                                                    \
+		if (!(condition)) {                                             \
+			fprintf(stderr, "line %d: %s\n", __LINE__, #condition); \
+			return CHILD_WRONG;                                     \
+		}                                                               \
+	} while (0)
 
 /* Skips the test with a reason that is seen. */
 #define unit_skip(...)                      \
