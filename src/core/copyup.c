@@ -23,6 +23,7 @@
 #include "core/index.h"
 #include "core/lookup.h"
 #include "core/origin.h"
+#include "core/origintable.h"
 #include "core/place.h"
 #include "core/quiet.h"
 #include "core/upper.h"
@@ -234,7 +235,7 @@ static int copyup_attributes(struct copyup *c)
 	if (c->source >= 0 &&
 	    (S_ISDIR(c->st.stx_mode) || c->st.stx_nlink == 1 || node_has(c->node, NODE_INDEXED)))
 		r = c->replaces ? origin_copy(c->core, c->source, c->fd) :
-				  origin_set(c->core, c->layer, c->source, c->fd);
+				  origin_set(c->core, c->layer, c->source, c->st.stx_mode, c->fd);
 	if (r == 0 && c->meta_only)
 		r = copyup_set_metacopy(c);
 	if (r == 0)
@@ -646,6 +647,16 @@ static int copyup_perform(struct copyup *c)
 	return r < 0 ? r : copyup_publish(c);
 }
 
+static void copyup_discard(struct copyup *c)
+{
+	struct origintable_entry origin;
+
+	/* First, as the next mount does not find the entry without the object. */
+	origintable_note(c->core, c->node->type, c->core->work.fd, c->temp, &origin);
+	origintable_drop(c->core, &origin);
+	workdir_discard(c->core, c->temp);
+}
+
 static int copyup_run(struct core *core, const struct core_call *call, struct node *node,
 		      enum copyup_what what, uint64_t limit)
 {
@@ -665,7 +676,7 @@ static int copyup_run(struct core *core, const struct core_call *call, struct no
 	progress_end(&c.progress, r);
 	free(c.digest);
 	if (c.made)
-		workdir_discard(core, c.temp);
+		copyup_discard(&c);
 	if (c.fd >= 0)
 		close(c.fd);
 	if (c.source >= 0)

@@ -14,6 +14,7 @@
 #include "core/copyup.h"
 #include "core/datafd.h"
 #include "core/origin.h"
+#include "core/origintable.h"
 #include "core/quiet.h"
 #include "core/upper.h"
 #include "core/workdir.h"
@@ -152,7 +153,8 @@ static int index_find_upper(struct core *core, struct node *parent, struct found
 	struct origin origin;
 	struct statx st;
 
-	if (!origin_read(core, found->upper.dir, found->upper.name, &origin))
+	if (!origin_read(core, found->upper.dir, found->upper.name, found->upper.st.stx_mode,
+			 &origin))
 		return 0;
 	int r = found_set_index(found, &origin);
 
@@ -290,11 +292,16 @@ int index_begin(struct core *core, struct node *node)
 static void index_drop(struct core *core, struct node *node)
 {
 	const char *name = node->file->index_name->text;
+	struct origintable_entry origin;
+
+	origintable_note(core, node->type, core->index->slot.fd, name, &origin);
 	int r = datafd_keep_orphan(core, node, core->index->slot.fd, name);
 
 	node_set(node, NODE_ORPHAN);
 	if (r == 0)
 		r = upper_unlink(core->index->slot.fd, name);
+	if (r == 0)
+		origintable_drop(core, &origin);
 	/* What stays is found by its count at the next mount. */
 	if (r < 0)
 		log_warning_limited("index entry %s stays: %s", name, strerror(-r));

@@ -8,6 +8,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "core/origintable.h"
 #include "core/upper.h"
 #include "format/origin.h"
 #include "sys/file.h"
@@ -33,18 +34,28 @@ bool origin_of(const struct layer *layer, int fd, const char *name, struct origi
 	       origin_from_handle(layer, &handle, origin);
 }
 
-bool origin_read(struct core *core, struct ldir *dir, const char *name, struct origin *origin)
+static bool origin_read_attribute(struct core *core, int fd, const char *name,
+				  struct origin *origin)
 {
 	uint8_t value[ORIGIN_SIZE_MAX];
+	ssize_t size =
+		sys_getxattr_at(fd, name, core_key(core, XATTR_ORIGIN), value, sizeof(value));
+
+	return size > 0 && origin_decode(value, size, origin) == ORIGIN_VALID;
+}
+
+bool origin_read(struct core *core, struct ldir *dir, const char *name, mode_t mode,
+		 struct origin *origin)
+{
 	int fd = ldir_pin(&core->fds, dir);
 
 	if (fd < 0)
 		return false;
-	ssize_t size =
-		sys_getxattr_at(fd, name, core_key(core, XATTR_ORIGIN), value, sizeof(value));
+	bool has = origintable_is_for(core, mode) ? origintable_get(core, fd, name, origin) :
+						    origin_read_attribute(core, fd, name, origin);
 
 	ldir_unpin(dir);
-	return size > 0 && origin_decode(value, size, origin) == ORIGIN_VALID;
+	return has;
 }
 
 /* A lower object can give its number to an upper one if it is of the same kind and has one name,
@@ -141,26 +152,25 @@ bool origin_find(struct core *core, struct node *parent, const struct statx *st,
 {
 	struct origin origin;
 
-	if (!origin_read(core, dir, name, &origin))
+	if (!origin_read(core, dir, name, st->stx_mode, &origin))
 		return false;
 	if (origin_stat(core, parent, &origin, name, lower))
 		return origin_fits(core, st, lower);
 	return !core->can_open_handles && origin_decode_inode(core, &origin, st, lower);
 }
 
-int origin_set(struct core *core, const struct layer *layer, int lowerfd, int fd)
+int origin_set(struct core *core, const struct layer *layer, int lowerfd, mode_t mode, int fd)
 {
 	uint8_t value[ORIGIN_SIZE_MAX];
-	struct sys_handle handle;
 	struct origin origin;
-	size_t size = 0;
+	bool has = origin_of(layer, lowerfd, "", &origin);
 
-	if (layer->has_handles && sys_handle_get(lowerfd, "", &handle) == 0 &&
-	    origin_from_handle(layer, &handle, &origin))
-		size = origin_encode(&origin, value);
+	if (origintable_is_for(core, mode))
+		return has ? origintable_set(core, fd, &origin) : 0;
+	size_t size = has ? origin_encode(&origin, value) : 0;
 	int r = upper_setxattr(fd, core_key(core, XATTR_ORIGIN), value, size, 0);
 
-	/* user.* attributes do not exist on symbolic links and special files: no identity then. */
+	/* No attributes: no identity then. */
 	return r == -EOPNOTSUPP || r == -EPERM ? 0 : r;
 }
 

@@ -28,14 +28,16 @@ bool origin_stat(struct core *core, struct node *parent, const struct origin *or
 
 /* The identity of @name in @fd ("" for @fd itself), which lies in @layer. False: it has none. */
 bool origin_of(const struct layer *layer, int fd, const char *name, struct origin *origin);
-/* What the origin attribute of @name in @dir says. False: nothing that can be used. */
-bool origin_read(struct core *core, struct ldir *dir, const char *name, struct origin *origin);
+/* The origin of @name in @dir, of type @mode, by its attribute or core/origintable.h. False:
+ * nothing that can be used. */
+bool origin_read(struct core *core, struct ldir *dir, const char *name, mode_t mode,
+		 struct origin *origin);
 
 /*
- * Writes the origin attribute of a new upper object @fd for the lower object @lowerfd (O_PATH)
- * of @layer. File systems without handles give an empty one. 0 or -errno.
+ * Writes down the origin of a new upper object @fd, of type @mode: the lower object @lowerfd
+ * (O_PATH) of @layer. File systems without handles give an empty one. 0 or -errno.
  */
-int origin_set(struct core *core, const struct layer *layer, int lowerfd, int fd);
+int origin_set(struct core *core, const struct layer *layer, int lowerfd, mode_t mode, int fd);
 /* Gives the upper object @to the origin of the upper object @from, if it has one. 0 or -errno. */
 int origin_copy(struct core *core, int from, int to);
 

@@ -21,6 +21,7 @@
 #include "core/index.h"
 #include "core/listing.h"
 #include "core/lookup.h"
+#include "core/origintable.h"
 #include "core/upper.h"
 #include "sys/file.h"
 
@@ -235,6 +236,29 @@ static int remove_check_upper(struct core *core, const struct node *node,
 	return st.stx_ino == node->upper_ino ? 0 : -ESTALE;
 }
 
+/* What can be checked beforehand has been. */
+static int remove_checked(struct core *core, struct node *node, const struct target *target)
+{
+	struct origintable_entry origin;
+
+	origintable_note(core, node->type, target->fd, target->name, &origin);
+	int r = remove_keep(core, node, target);
+
+	if (r == 0)
+		r = index_begin(core, node);
+	if (r == 0) {
+		r = remove_name(core, node, target);
+		index_end(core, node, -1, r);
+	}
+	if (r == 0) {
+		origintable_drop(core, &origin);
+		remove_settle(core, node, target);
+	} else {
+		remove_unkeep(core, node, target);
+	}
+	return r;
+}
+
 /* The directory's locks are held for writing. */
 static int remove_node(struct core *core, struct node *node, const struct target *target)
 {
@@ -246,19 +270,7 @@ static int remove_node(struct core *core, struct node *node, const struct target
 		r = index_alias(core, node, target);
 	if (r == 0)
 		r = remove_check_upper(core, node, target);
-	if (r == 0)
-		r = remove_keep(core, node, target);
-	if (r == 0)
-		r = index_begin(core, node);
-	if (r == 0) {
-		r = remove_name(core, node, target);
-		index_end(core, node, -1, r);
-	}
-	if (r == 0)
-		remove_settle(core, node, target);
-	else
-		remove_unkeep(core, node, target);
-	return r;
+	return r < 0 ? r : remove_checked(core, node, target);
 }
 
 /*

@@ -20,6 +20,7 @@
 #include "core/index.h"
 #include "core/listing.h"
 #include "core/lookup.h"
+#include "core/origintable.h"
 #include "core/quiet.h"
 #include "core/relocate.h"
 #include "core/remove.h"
@@ -46,6 +47,7 @@ struct renaming {
 	bool copy_data; /* files have to be complete: no redirect can be written for them */
 	bool target_locked; /* the lock of the directory that is overwritten is held */
 	bool target_kept; /* remove_keep() */
+	struct origintable_entry target_origin; /* goes with it */
 	bool target_cleared; /* and it was replaced by an empty one that its node does not know */
 };
 
@@ -329,6 +331,7 @@ static int rename_prepare_overwritten(struct renaming *r)
 
 	if (!node || r->exchange)
 		return 0;
+	origintable_note(r->core, node->type, r->to.at.fd, r->to.at.name, &r->target_origin);
 	int e = remove_keep(r->core, node, &r->to.at);
 
 	r->target_kept = e == 0;
@@ -358,6 +361,8 @@ static int rename_counted(struct renaming *r)
 	if (e < 0)
 		return e;
 	e = rename_on_disk(r);
+	if (e == 0 && loser)
+		origintable_drop(r->core, &r->target_origin);
 	if (loser)
 		index_end(r->core, loser, -1, e);
 	return e;

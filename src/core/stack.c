@@ -12,6 +12,7 @@
 #include "core/index.h"
 #include "core/internal.h"
 #include "core/layers.h"
+#include "core/origintable.h"
 #include "core/readdir.h"
 #include "core/upper.h"
 #include "core/watch.h"
@@ -77,6 +78,7 @@ static struct core *core_alloc(const struct core_config *config)
 	progress_init(&core->progress);
 	lock_mutex_init(&core->index_lock, LOCK_RANK_INDEX);
 	lock_mutex_init(&core->rename_lock, LOCK_RANK_RENAME);
+	atomic_init(&core->origins_fd, -1);
 	core->work.fd = core->work.base_fd = core->work.upper_fd = -1;
 	lock_mutex_init(&core->work.whiteout_lock, LOCK_RANK_LEAF);
 	atomic_init(&core->work.can_link_whiteout, true);
@@ -209,6 +211,7 @@ struct core *core_free(struct core *core)
 		core->root = node_unref(core, core->root);
 	}
 	index_deinit(core);
+	origintable_deinit(core);
 	workdir_deinit(core);
 	if (was_live)
 		core_sync(core);

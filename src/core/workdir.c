@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "core/cleanup.h"
 #include "core/internal.h"
+#include "core/origintable.h"
 #include "core/upper.h"
 #include "format/acl.h"
 #include "sys/dir.h"
@@ -153,9 +154,41 @@ static int workdir_make(struct core *core)
 	return r < 0 ? r : upper_chmod(work->fd, workdir_mode(core));
 }
 
+struct workdir_remains {
+	struct core *core;
+	int fd; /* of `work` */
+};
+
+/* A copy of which the origin is known already, and that was never seen. */
+static int workdir_forget_origin(const struct sys_dirent *entry, void *context)
+{
+	const struct workdir_remains *remains = context;
+	struct origintable_entry origin;
+
+	origintable_note(remains->core, DTTOIF(entry->type), remains->fd, entry->name, &origin);
+	origintable_drop(remains->core, &origin);
+	return 0;
+}
+
+/* Of what an interrupted mount left in `work`, before that is removed. */
+static int workdir_forget_origins(struct core *core)
+{
+	if (atomic_load(&core->origins_fd) < 0)
+		return 0;
+	_cleanup_close_ int fd = workdir_open_dir(core, core->work.base_fd, WORKDIR_NAME);
+	struct workdir_remains remains = { .core = core, .fd = fd };
+
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	return sys_dir_for_each(fd, workdir_forget_origin, &remains);
+}
+
 static int workdir_recreate(struct core *core, const char *path, struct strbuf *why)
 {
-	int r = cleanup_remove_tree(core, core->work.base_fd, WORKDIR_NAME);
+	int r = workdir_forget_origins(core);
+
+	if (r == 0)
+		r = cleanup_remove_tree(core, core->work.base_fd, WORKDIR_NAME);
 
 	if (r < 0 && r != -ENOENT)
 		return workdir_fail(why, r, "cannot empty %s/" WORKDIR_NAME ": %s", path,
@@ -286,6 +319,12 @@ int workdir_init(struct core *core, enum core_xattrs xattrs, int basefd, int upp
 	struct workdir *work = &core->work;
 	int r = workdir_lock_both(work, basefd, upperfd, path, why);
 
+	if (r == 0) {
+		r = origintable_init(core);
+		if (r < 0)
+			return workdir_fail(why, r, "cannot open %s/origin: %s", path,
+					    strerror(-r));
+	}
 	if (r < 0 || core->read_only)
 		return r;
 	r = workdir_check_features(core, path, why);

@@ -215,7 +215,7 @@ def explain_links(facts, contender, names):
     return None
 
 
-def explain_inode(facts, contender, key, record):
+def explain_inode(facts, contender, key):
     """The id of the rule by which an object's st_ino may change while it lives."""
     if key in facts.multi and not facts.index:
         return facts.use('hardlink-without-index')
@@ -225,9 +225,6 @@ def explain_inode(facts, contender, key, record):
         return facts.use('kernel-mixed-ino')
     if contender == 'kernel' and facts.case.args.user:
         return facts.use('kernel-user-ino')
-    mode = int(record['mode'], 8)
-    if facts.case.args.user and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        return facts.use('user-special-ino')
     return None
 
 

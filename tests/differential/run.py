@@ -313,7 +313,7 @@ class Run:
             out += self.compare_birth(name, key, rel, shot)
             before = seen.setdefault(key, ino)
             if before != ino:
-                if not explain_inode(self.facts, name, key, shot.records[rel]):
+                if not explain_inode(self.facts, name, key):
                     out.append((('tree', name, 'ino'),
                                 f'{name}: st_ino of {rel!r} was {before}, is {ino}'))
         return out

@@ -58,7 +58,7 @@ def home(request, base, contender):
                        "upper": {}, "work": {}, "mnt": {}})
     for directory, dirs, files in os.walk(base):
         for name in dirs + files:
-            os.chown(os.path.join(directory, name), USER, USER)
+            os.chown(os.path.join(directory, name), USER, USER, follow_symlinks=False)
     os.chown(base, USER, USER)
     before = trees.snapshot(os.path.join(base, "lower"))
     yield base
@@ -359,6 +359,25 @@ def test_namespace_has_renames_and_links(contender, home, user_namespaces):
     assert out == ["yx", "2", "xmore"]
     out = in_namespace(contender, home, "ls . d; cat link")
     assert out == [".:", "d", "f", "link", "d:", "g", "h", "xmore"]
+
+
+SPECIAL = {"s": trees.Symlink(target="nowhere"), "p": trees.Node(type=stat.S_IFIFO),
+           "k": trees.Node(type=stat.S_IFSOCK)}
+
+
+@pytest.mark.veneer_only("in a namespace the kernel follows no origins")
+@pytest.mark.parametrize("home", [SPECIAL], indirect=True, ids=["special"])
+def test_numbers_stay_in_a_namespace(contender, home, user_namespaces):
+    """Also of what takes no user.* attribute."""
+    show = "stat -c %n=%i"
+    before = in_namespace(contender, home, f"cd d; {show} s p k g; touch -h -d @1 s p k g; mkdir ../e; mv s p k g ../e;"
+                                           f" cd ../e; {show} s p k g")
+    assert before[:4] == before[4:]
+    assert len(os.listdir(f"{home}/work/origin")) == 3
+    assert in_namespace(contender, home, f"cd e; {show} s p k g; mv s t; rm p k; mv t s") == before[:4]
+    assert len(os.listdir(f"{home}/work/origin")) == 1
+    assert in_namespace(contender, home, f"cd e; {show} s; rm s") == before[:1]
+    assert os.listdir(f"{home}/work/origin") == []
 
 
 @pytest.mark.veneer_only("the kernel has no descriptors to run out of")

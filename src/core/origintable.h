@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Origins of objects that cannot carry the attribute: where private attributes
+ * are user.*, symbolic links and special files.
+ *
+ * workdir/origin has an entry for each, a symbolic link that is named after the
+ * handle of the object in the upper and whose target is what the attribute
+ * would hold, both written as index entries are named (docs/format.md).  A
+ * handle never comes to mean another object, so an entry whose object is gone
+ * is only waste.  The directory is made when it is first needed; kernel
+ * overlayfs does not look at it.
+ */
+#ifndef VENEER_CORE_ORIGINTABLE_H
+#define VENEER_CORE_ORIGINTABLE_H
+
+#include "core/internal.h"
+#include "format/origin.h"
+
+/* Opens what there is of it. The layers and the work directory are open. 0 or -errno. */
+int origintable_init(struct core *core);
+void origintable_deinit(struct core *core);
+
+/* True if the origin of an object of type @mode has to be kept here. */
+bool origintable_is_for(const struct core *core, mode_t mode);
+/* Enters the upper object @fd (O_PATH). 0, also where there are no handles, or -errno. */
+int origintable_set(struct core *core, int fd, const struct origin *origin);
+/* The origin of the upper object @name in @dirfd. False: it has no entry. */
+bool origintable_get(struct core *core, int dirfd, const char *name, struct origin *origin);
+
+/* An entry that is to go. */
+struct origintable_entry {
+	char name[ORIGIN_INDEX_NAME_MAX + 1]; /* "": there is none */
+};
+
+/*
+ * Before the upper object @name in @dirfd, of type @mode, loses this name: its entry, if it is the
+ * last one. And after that.
+ */
+void origintable_note(struct core *core, mode_t mode, int dirfd, const char *name,
+		      struct origintable_entry *entry);
+void origintable_drop(struct core *core, const struct origintable_entry *entry);
+
+#endif
