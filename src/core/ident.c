@@ -13,6 +13,11 @@
 /* The highest place stands for "from the overflow table". */
 #define IDENT_DEV_OVERFLOW IDENT_DEV_MAX
 
+struct ident_dev {
+	dev_t dev;
+	unsigned int place; /* the upper bits of its numbers; each place is one file system's */
+};
+
 struct ident_number {
 	struct ident_number *next;
 	dev_t dev;
@@ -40,30 +45,55 @@ void ident_deinit(struct ident *ident)
 	lock_mutex_deinit(&ident->lock);
 }
 
-/* The place of @dev in the table, added if new; -ENOMEM. */
-static int ident_dev_index_locked(struct ident *ident, dev_t dev)
+static bool ident_is_taken_locked(const struct ident *ident, unsigned int place)
 {
 	for (unsigned int i = 0; i < ident->dev_count; i++) {
-		if (ident->devs[i] == dev)
-			return i;
+		if (ident->devs[i].place == place)
+			return true;
 	}
+	return false;
+}
+
+/* Adds @dev at the first free place from @place on; beyond the last one it has none of its own. */
+static int ident_add_dev_locked(struct ident *ident, dev_t dev, unsigned int place)
+{
+	while (place < IDENT_DEV_OVERFLOW && ident_is_taken_locked(ident, place))
+		place++;
 	if (ident->dev_count == ident->dev_size) {
 		unsigned int size = ident->dev_size ? 2 * ident->dev_size : 8;
-		dev_t *devs = realloc(ident->devs, size * sizeof(*devs));
+		struct ident_dev *devs = realloc(ident->devs, size * sizeof(*devs));
 
 		if (!devs)
 			return -ENOMEM;
 		ident->devs = devs;
 		ident->dev_size = size;
 	}
-	ident->devs[ident->dev_count] = dev;
-	return ident->dev_count++;
+	ident->devs[ident->dev_count++] = (struct ident_dev){ .dev = dev, .place = place };
+	return (int)place;
+}
+
+/* The place of @dev; -ENOENT. */
+static int ident_find_dev_locked(const struct ident *ident, dev_t dev)
+{
+	for (unsigned int i = 0; i < ident->dev_count; i++) {
+		if (ident->devs[i].dev == dev)
+			return (int)ident->devs[i].place;
+	}
+	return -ENOENT;
+}
+
+/* The same, added if new, in order; -ENOMEM. */
+static int ident_dev_place_locked(struct ident *ident, dev_t dev)
+{
+	int place = ident_find_dev_locked(ident, dev);
+
+	return place == -ENOENT ? ident_add_dev_locked(ident, dev, 0) : place;
 }
 
 int ident_add_dev(struct ident *ident, dev_t dev)
 {
 	lock_mutex_lock(&ident->lock);
-	int r = ident_dev_index_locked(ident, dev);
+	int r = ident_dev_place_locked(ident, dev);
 
 	lock_mutex_unlock(&ident->lock);
 	return r < 0 ? r : 0;
@@ -103,6 +133,22 @@ static uint64_t ident_scramble(uint64_t place, uint64_t ino)
 	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
 	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
 	return (x ^ x >> 31) & IDENT_INO_MASK;
+}
+
+void ident_meet_dev(struct ident *ident, dev_t dev, uint64_t ino, const char *name, dev_t met)
+{
+	lock_mutex_lock(&ident->lock);
+	if (ident_find_dev_locked(ident, met) == -ENOENT) {
+		int place = ident_find_dev_locked(ident, dev);
+		uint64_t key = ident_scramble(place < 0 ? 0 : (uint64_t)place, ino);
+
+		for (; *name; name++)
+			key = ident_scramble((unsigned char)*name, key);
+		/* Away from the start, where the layers' file systems are. */
+		ident_add_dev_locked(ident, met,
+				     IDENT_DEV_OVERFLOW / 4 + key % (IDENT_DEV_OVERFLOW / 2));
+	}
+	lock_mutex_unlock(&ident->lock);
 }
 
 /* The entry of @number, or NULL: it is free. */
@@ -153,15 +199,15 @@ uint64_t ident_ino(struct ident *ident, dev_t dev, uint64_t ino)
 	uint64_t number;
 
 	lock_mutex_lock(&ident->lock);
-	int index = ident_dev_index_locked(ident, dev);
+	int place = ident_dev_place_locked(ident, dev);
 	bool fits = ino >> IDENT_INO_BITS == 0;
 
-	if (index == 0 && fits)
+	if (place == 0 && fits)
 		number = ino;
-	else if (index < 0 || index >= (int)IDENT_DEV_OVERFLOW || !fits)
-		number = ident_overflow_locked(ident, index < 0 ? 0 : index, dev, ino);
+	else if (place < 0 || place >= (int)IDENT_DEV_OVERFLOW || !fits)
+		number = ident_overflow_locked(ident, place < 0 ? 0 : place, dev, ino);
 	else
-		number = (uint64_t)index << IDENT_INO_BITS | ino;
+		number = (uint64_t)place << IDENT_INO_BITS | ino;
 	lock_mutex_unlock(&ident->lock);
 	return number;
 }

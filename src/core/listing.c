@@ -86,7 +86,7 @@ void listing_classify(const struct listing_part *part, const struct sys_dirent *
 	if (listing_needs_stat(part, entry->type)) {
 		struct statx st;
 
-		if (probe_stat(part->ldir, part->fd, entry->name, &st) < 0) {
+		if (probe_stat(core, part->ldir, part->fd, entry->name, &st) < 0) {
 			seen->kind = LISTING_NOTHING;
 			return;
 		}

@@ -396,7 +396,7 @@ int lookup_lower_has(struct core *core, struct node *parent, const char *name)
 
 		if (fd < 0)
 			return fd;
-		int r = probe_stat(in, fd, name, &st);
+		int r = probe_stat(core, in, fd, name, &st);
 
 		if (r == 0)
 			result = probe_is_whiteout(core, fd, name, &st) ? hidden : 1;

@@ -105,7 +105,8 @@ int probe_lower_hides(int fd, const char *name)
 	return r == -ENOENT || r == -ENAMETOOLONG ? 0 : r;
 }
 
-int probe_stat(const struct ldir *in, int dirfd, const char *name, struct statx *st)
+int probe_stat(struct core *core, const struct ldir *in, int dirfd, const char *name,
+	       struct statx *st)
 {
 	bool is_private = in->layer->is_private;
 	int r = 0;
@@ -115,6 +116,8 @@ int probe_stat(const struct ldir *in, int dirfd, const char *name, struct statx 
 		r = sys_stat_local(dirfd, name, STATX_BASIC_STATS | STATX_BTIME, st);
 	if (r == 0 && (is_private || !sys_stat_is_mount_root(st)))
 		r = sys_stat(dirfd, name, st);
+	if (r == 0 && sys_stat_dev(st) != in->dev)
+		ident_meet_dev(&core->ident, in->dev, in->ino, name, sys_stat_dev(st));
 	if (r < 0 || !in->layer->is_upper || !sys_stat_is_mount_root(st))
 		return r;
 	log_warning_limited("%s: something is mounted there in the upper", name);
@@ -255,7 +258,7 @@ static int probe_component(struct probe *p, struct ldir *in, int dirfd, struct h
 
 	if (is_lower && whiteout_name_kind(hit->name) != WHITEOUT_NAME_NONE)
 		return 0;
-	int r = probe_stat(in, dirfd, hit->name, &hit->st);
+	int r = probe_stat(p->core, in, dirfd, hit->name, &hit->st);
 
 	if (r < 0 && r != -ENOENT && r != -ENAMETOOLONG)
 		return r;

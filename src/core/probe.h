@@ -59,7 +59,8 @@ bool probe_is_xattr_whiteout(struct core *core, int dirfd, const char *name,
  * Attributes of @name in @in, whose descriptor is @dirfd, without asking what is mounted there.
  * -EXDEV: something is, in the upper.
  */
-int probe_stat(const struct ldir *in, int dirfd, const char *name, struct statx *st);
+int probe_stat(struct core *core, const struct ldir *in, int dirfd, const char *name,
+	       struct statx *st);
 /* True if it is the root of a layer or the work directory. */
 bool probe_is_trap(const struct core *core, const struct statx *st);
 

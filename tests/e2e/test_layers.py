@@ -190,6 +190,25 @@ def test_mounts_inside_an_upper_are_not_seen(union_factory, scratch):
         oscalls.umount(u.up("m"))
 
 
+@pytest.mark.veneer_only("the kernel numbers the directories of other file systems in order")
+def test_subvolumes_keep_their_numbers(union, scratch):
+    """In whatever order a mount meets the file systems inside a layer."""
+    if not shutil.which("mkfs.btrfs"):
+        pytest.skip("mkfs.btrfs is not installed")
+    lower = scratch.make("btrfs", 256 << 20)
+    names = [f"sub{i}" for i in range(6)]
+    for name in names:
+        subprocess.run(["btrfs", "subvolume", "create", f"{lower}/{name}"], check=True,
+                       capture_output=True)
+        trees.write(f"{lower}/{name}/f", name)
+    u = union(lower, guard=False)
+    before = {name: (u.ino(name), u.ino(f"{name}/f")) for name in names}
+    u.remount()
+    assert {name: (u.ino(name), u.ino(f"{name}/f")) for name in reversed(names)} == before
+    assert len({ino for pair in before.values() for ino in pair}) == 2 * len(names)
+    u.umount()
+
+
 @pytest.mark.parametrize("inner", ["kernel", "veneer"])
 def test_union_as_a_lower(union_factory, inner):
     """Two levels, with whiteouts and opaque directories inside the lower one."""
