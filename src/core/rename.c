@@ -538,11 +538,40 @@ static int rename_prepare_target(struct renaming *r)
 	return e;
 }
 
+/* -EXDEV if the name leads to a directory that cannot move. */
+static int rename_check_dir_moves(struct renaming *r, const struct target *at)
+{
+	struct node *node;
+	int e = lookup_name(r->core, at->dir, at->name, &node, NULL);
+
+	if (e < 0 || !node)
+		return e;
+	if (node_is_dir(node) && relocate_needs_redirect(node))
+		e = -EXDEV;
+	node_unref(r->core, node);
+	return e;
+}
+
+/*
+ * An exchange with a directory that cannot move is refused before the other side is copied up:
+ * that a file was shows in its time of change.
+ */
+static int rename_check_exchange(struct renaming *r)
+{
+	if (!r->exchange || r->core->redirect == CORE_REDIRECT_ON)
+		return 0;
+	int e = rename_check_dir_moves(r, &r->from.at);
+
+	return e < 0 ? e : rename_check_dir_moves(r, &r->to.at);
+}
+
 /* Once: from finding what the names lead to, to the end. -EAGAIN: they changed meanwhile. */
 static int rename_try(struct renaming *r)
 {
-	int e = rename_prepare_node(r, &r->from.at, &r->from.node);
+	int e = rename_check_exchange(r);
 
+	if (e == 0)
+		e = rename_prepare_node(r, &r->from.at, &r->from.node);
 	if (e == 0 && !r->from.node)
 		e = -ENOENT;
 	if (e == 0)
