@@ -17,6 +17,7 @@ sys.dont_write_bytecode = True
 
 import userns					# noqa: E402
 from contenders import Failure, Veneer		# noqa: E402
+from crowd import run_crowd			# noqa: E402
 from layers import LONG_NAME			# noqa: E402
 from rules import unknown_ids			# noqa: E402
 from run import Case, Difference, Run		# noqa: E402
@@ -43,7 +44,9 @@ def run_seed(seed, args, ops=None):
     try:
         case.build()
         run = Run(case, case.contenders)
-        if ops is None:
+        if args.crowd:
+            run_crowd(case, args.crowd, args.ops)
+        elif ops is None:
             run.generate(args.ops)
         else:
             run.replay(ops)
@@ -131,12 +134,15 @@ def parse_args():
     parser.add_argument('--veneer', default=os.path.join(HERE, '../../build/veneer'))
     parser.add_argument('--scratch', default='/var/tmp')
     parser.add_argument('--user', action='store_true', help='as root of a user namespace')
+    parser.add_argument('--crowd', type=int, default=0, metavar='N',
+                        help='N callers at once do as many operations each, see crowd.py')
     parser.add_argument('--minimise', action='store_true')
     parser.add_argument('--script', help='replay these operations instead of drawing some')
     parser.add_argument('--show', type=int, default=40, help='operations to print on a failure')
     parser.add_argument('--stop', action='store_true', help='stop at the first failure')
     args = parser.parse_args()
-    args.contenders = args.contenders.split(',')
+    args.contenders = ['veneer', 'kernel'] if args.crowd else args.contenders.split(',')
+    args.minimise = args.minimise and not args.crowd
     args.option_sets = OPTION_SETS
     return args
 

@@ -228,6 +228,16 @@ def explain_inode(facts, contender, key):
     return None
 
 
+def explain_birth(facts, key, record):
+    """The id of the rule by which the time of birth of veneer's objects may change."""
+    if key in facts.multi and not facts.index:
+        return facts.use('hardlink-without-index')
+    mode = int(record['mode'], 8)
+    if facts.case.args.user and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return facts.use('user-special-btime')
+    return None
+
+
 def explain_change(facts, op, rel):
     """The id of the rule by which the change time of rel may change by an operation in one of
     veneer and the model only."""
@@ -235,6 +245,8 @@ def explain_change(facts, op, rel):
         return facts.use('hardlink-without-index')
     if facts.is_among(rel, facts.mapped):
         return facts.use('mmap-write-times')
+    if op[0] in ('setxattr', 'fsetxattr'):
+        return facts.use('same-value-ctime')
     if op[0] in ('truncate', 'ftruncate'):
         return facts.use('truncate-same-size-mtime')
     if op[0] in ('chown', 'fchown') and op[4:] == [-1, -1]:

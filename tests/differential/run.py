@@ -10,8 +10,8 @@ from ctimes import Stamps, judge
 from contenders import KINDS, Failure
 from layers import Drawer, Realiser
 from ops import Generator, Tree
-from rules import (Facts, copied_by_stale_size, explain_change, explain_fault, explain_field,
-                   explain_inode, explain_links, explain_result, note_link, note_mapped_write,
+from rules import (Facts, copied_by_stale_size, explain_birth, explain_change, explain_fault,
+                   explain_field, explain_inode, explain_links, explain_result, note_link, note_mapped_write,
                    orphan_lost, refused_by_kernel, refused_by_overlays,
                    truncated_to_its_size)
 from snapshot import Snapshot, raw_tree
@@ -324,7 +324,7 @@ class Run:
             return []
         birth = syscalls.inode_key(shot.root + rel)[1:]
         before = self.births.setdefault(key, birth)
-        if before == birth or explain_inode(self.facts, name, key, shot.records[rel]):
+        if before == birth or explain_birth(self.facts, key, shot.records[rel]):
             return []
         return [(('tree', name, 'birth'), f'{name}: birth of {rel!r} was {before}, is {birth}')]
 
