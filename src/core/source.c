@@ -226,7 +226,6 @@ static int source_open_below(const struct source *source, int rootfd, char *path
 static int source_clone_upper(struct source *upper, struct source *work, bool read_only)
 {
 	char upper_path[PATH_MAX], work_path[PATH_MAX], common_path[PATH_MAX];
-	struct source common;
 	int r = source_find_path(upper, upper_path);
 
 	if (r == 0)
@@ -238,7 +237,8 @@ static int source_clone_upper(struct source *upper, struct source *work, bool re
 	snprintf(common_path, sizeof(common_path), "%.*s/", (int)length, upper_path);
 	_cleanup_close_ int fd = sys_open_path(common_path, O_PATH | O_DIRECTORY);
 
-	common.fd = fd;
+	struct source common = { .fd = fd };
+
 	r = fd < 0 ? fd : source_identify(&common);
 	if (r == 0 && common.mount != upper->mount)
 		r = -EXDEV;
