@@ -11,8 +11,8 @@ from contenders import KINDS, Failure
 from layers import Drawer, Realiser
 from ops import Generator, Tree
 from rules import (Facts, copied_by_stale_size, explain_birth, explain_change, explain_fault,
-                   explain_field, explain_inode, explain_links, explain_result, note_link, note_mapped_write,
-                   orphan_lost, refused_by_kernel, refused_by_overlays,
+                   explain_field, explain_inode, explain_links, explain_result, note_link,
+                   note_mapped_write, orphan_lost, refused_by_kernel, refused_by_overlays,
                    truncated_to_its_size)
 from snapshot import Snapshot, raw_tree
 

@@ -255,6 +255,19 @@ def test_copy_up_changes_no_time_of_its_directory(union, opts):
         u.remount()
 
 
+@pytest.mark.deviation("D-19")
+def test_a_refused_exchange_changes_nothing(union):
+    u = union({"d": {}, "f": "x"}, opts=["redirect_dir=off"])
+    before = times_of(u / "f")
+    for names in (("d", "f"), ("f", "d")):
+        with pytest.raises(OSError) as caught:
+            oscalls.renameat2(*(u / name for name in names), oscalls.RENAME_EXCHANGE)
+        assert caught.value.errno == errno.EXDEV
+    u.remount()
+    if u.pick(kernel=False, veneer=True):
+        assert times_of(u / "f") == before and not u.copied_up("f")
+
+
 @pytest.mark.parametrize("change", [
     lambda u: u.write("d/new", ""), lambda u: os.unlink(u / "d/g"), lambda u: os.chmod(u / "d", 0o700),
     lambda u: os.setxattr(u / "d", "user.x", b""), lambda u: os.rename(u / "d/g", u / "d/i"),
