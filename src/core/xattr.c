@@ -122,6 +122,16 @@ struct xattr_change {
 	bool kill_sgid;
 };
 
+/* A name that the upper's file system does not take: that a file was copied up for it would show. */
+static int xattr_check_name(struct core *core, const struct node *node, const char *key)
+{
+	if (node_has(node, NODE_UPPER))
+		return 0;
+	ssize_t r = sys_getxattr(core->layers[0].fd, key, NULL, 0);
+
+	return r == -EOPNOTSUPP || r == -EINVAL ? (int)r : 0;
+}
+
 /* What the change would fail with, asked before anything is copied up for it. */
 static int xattr_check(struct core *core, struct node *node, const struct xattr_change *change)
 {
@@ -129,6 +139,8 @@ static int xattr_check(struct core *core, struct node *node, const struct xattr_
 	bool must_be_new = change->flags & XATTR_CREATE;
 	int r = attr_check_change(node);
 
+	if (r == 0)
+		r = xattr_check_name(core, node, change->key);
 	if (r < 0 || (!must_exist && !must_be_new))
 		return r;
 	ssize_t size = xattr_get(core, node, change->key, NULL, 0);

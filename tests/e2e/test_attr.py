@@ -268,6 +268,19 @@ def test_a_refused_exchange_changes_nothing(union):
         assert times_of(u / "f") == before and not u.copied_up("f")
 
 
+@pytest.mark.deviation("D-19")
+@pytest.mark.parametrize("name", ["user.", "bad.name", "trusted."])
+def test_a_refused_attribute_changes_nothing(union, name):
+    u = union({"f": "x"})
+    before = times_of(u / "f")
+    with pytest.raises(OSError) as caught:
+        os.setxattr(u / "f", name, b"x")
+    assert caught.value.errno in (errno.EINVAL, errno.EOPNOTSUPP)
+    u.remount()
+    if u.pick(kernel=False, veneer=True):
+        assert times_of(u / "f") == before and not u.copied_up("f")
+
+
 @pytest.mark.parametrize("change", [
     lambda u: u.write("d/new", ""), lambda u: os.unlink(u / "d/g"), lambda u: os.chmod(u / "d", 0o700),
     lambda u: os.setxattr(u / "d", "user.x", b""), lambda u: os.rename(u / "d/g", u / "d/i"),
