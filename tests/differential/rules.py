@@ -54,10 +54,15 @@ class Facts:
     def is_among(self, rel, keys):
         return bool(keys) and any(self._key(rel, follow) in keys for follow in (False, True))
 
+    def splits_names(self, contender):
+        """Does the kernel, without origins, make several files of a file with several names?
+        Whoever mounts such layers sees that."""
+        return self.case.args.user and contender in self.on_kernel_layers
+
     def is_many_to(self, contender, rel):
         """Is the file with several names that rel is one of several files to the kernel, each
         with attributes and locks of its own?"""
-        if contender != 'kernel' or not self.case.args.user or rel is None:
+        if rel is None or not self.splits_names(contender):
             return False
         return self.is_among(rel, self.linked) or self.is_among(rel, self.multi)
 
@@ -210,7 +215,7 @@ def explain_links(facts, contender, names):
     """The id of the rule by which names are one inode here and not there."""
     if any(facts.is_multi(rel[1:]) for rel in names):
         return facts.use('hardlink-without-index')
-    if contender == 'kernel' and facts.case.args.user:
+    if facts.splits_names(contender):
         return facts.use('kernel-user-ino')
     return None
 
@@ -223,7 +228,9 @@ def explain_inode(facts, contender, key):
         return facts.use('kernel-index-ino')
     if contender == 'kernel' and facts.case.on_other:
         return facts.use('kernel-mixed-ino')
-    if contender == 'kernel' and facts.case.args.user:
+    if contender == 'kernel' and facts.splits_names(contender):
+        return facts.use('kernel-user-ino')
+    if facts.splits_names(contender) and key in facts.linked | facts.multi:
         return facts.use('kernel-user-ino')
     return None
 
@@ -232,20 +239,24 @@ def explain_birth(facts, key, record):
     """The id of the rule by which the time of birth of veneer's objects may change."""
     if key in facts.multi and not facts.index:
         return facts.use('hardlink-without-index')
+    if facts.splits_names('veneer') and key in facts.linked:
+        return facts.use('kernel-user-ino')
     mode = int(record['mode'], 8)
     if facts.case.args.user and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         return facts.use('user-special-btime')
     return None
 
 
-def explain_change(facts, op, rel):
+def explain_change(facts, op, result, rel):
     """The id of the rule by which the change time of rel may change by an operation in one of
     veneer and the model only."""
     if facts.is_multi(rel):
         return facts.use('hardlink-without-index')
     if facts.is_among(rel, facts.mapped):
         return facts.use('mmap-write-times')
-    if op[0] in ('setxattr', 'fsetxattr'):
+    if op[0] == 'fallocate' and result == 'EOPNOTSUPP':
+        return facts.use('refused-after-copy-up')
+    if op[0] in ('setxattr', 'fsetxattr') and not isinstance(result, str):
         return facts.use('same-value-ctime')
     if op[0] in ('truncate', 'ftruncate'):
         return facts.use('truncate-same-size-mtime')

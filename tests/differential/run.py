@@ -216,7 +216,7 @@ class Run:
                 tree.close(op[3])
         else:
             self.compare_results(op, results)
-            self.compare_changes(op, before, started_ns)
+            self.compare_changes(op, results.get('plain'), before, started_ns)
         return results
 
     def stamps(self, op):
@@ -225,14 +225,14 @@ class Run:
             return {}
         return {kind: Stamps(self.by_kind[kind], op) for kind in ('plain', 'veneer')}
 
-    def compare_changes(self, op, before, started_ns):
+    def compare_changes(self, op, result, before, started_ns):
         changed = {kind: stamps.changed_since(before[kind])
                    for kind, stamps in (self.stamps(op) if before else {}).items()}
         if changed:
             out = judge(changed['plain'], changed['veneer'], (before['plain'], before['veneer']),
                         started_ns)
             out = [text for where, text in out
-                   if not explain_change(self.facts, op, self.subject_of(where))]
+                   if not explain_change(self.facts, op, result, self.subject_of(where))]
             if out:
                 raise Difference((op[0], 'veneer', 'ctime'), '\n'.join(out))
 
