@@ -691,7 +691,8 @@ static int copyup_begin(struct core *core, const struct core_call *call, struct 
 	int r = 0;
 
 	node_lock(core, node);
-	while (r == 0 && !node_satisfies(node, what) && node_has(node, NODE_COPYING)) {
+	while (r == 0 && !node_satisfies(node, what) &&
+	       (node_has(node, NODE_COPYING) || node_has(node, NODE_WARMING))) {
 		if (copyup_call_is_interrupted(call))
 			r = -EINTR;
 		else

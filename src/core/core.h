@@ -202,6 +202,14 @@ int core_rename(struct core *core, const struct core_call *call, uint64_t parent
  * keeps it reachable.
  */
 int core_open(struct core *core, const struct core_call *call, uint64_t node, int flags);
+/* Puts data into the kernel's cache of @node, which is of @size bytes at @offset. 0 or -errno. */
+typedef int core_store_fn(void *context, uint64_t node, uint64_t offset, const void *data,
+			  size_t size);
+/*
+ * After core_open() for writing, before the kernel knows of it: stores what a first write is likely
+ * to touch, if that may take long and nobody else has the file open. (core/warm.c has why.)
+ */
+void core_warm(struct core *core, uint64_t node, core_store_fn *store, void *context);
 void core_release(struct core *core, uint64_t node);
 /* Bytes read, less than @size only at the end of the file. @keep_atime: as with O_NOATIME. */
 ssize_t core_read(struct core *core, uint64_t node, void *buf, size_t size, uint64_t offset,

@@ -243,6 +243,8 @@ int datafd_open(struct core *core, struct node *node, bool write)
 	if (!file)
 		return -ENOMEM;
 	node_lock(core, node);
+	while (node_has(node, NODE_WARMING))
+		node_wait(core, node, 50);
 	file->opens++; /* first: what is opened from here on is kept */
 	node_unlock(core, node);
 	if (!core->can_override || verity_must_check(core, node)) {

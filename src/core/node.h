@@ -43,6 +43,7 @@ enum node_flag {
 	NODE_STRIPPED = 1 << 7, /* the last change took its capabilities away */
 	/* What its names lead to may be another object now: looked up again. Set at any time. */
 	NODE_UNSURE = 1 << 8,
+	NODE_WARMING = 1 << 9, /* core/warm.c: who opens it or copies it up waits */
 };
 
 /* A name of a node. */

@@ -11,6 +11,12 @@
 /* What COPY_FILE_RANGE's 32-bit reply can tell, page aligned. */
 #define OPS_COPY_MAX 0x7ffff000U
 
+static int ops_file_store(void *transport, uint64_t node, uint64_t offset, const void *data,
+			  size_t size)
+{
+	return fuse_notify_store(transport, node, offset, data, size);
+}
+
 int ops_file_open(void *context, struct fuse_request *request)
 {
 	struct ops *ops = context;
@@ -19,6 +25,10 @@ int ops_file_open(void *context, struct fuse_request *request)
 
 	if (r < 0)
 		return r;
+	/* Without KEEP_CACHE the kernel would drop what is stored when it has the reply. */
+	if ((request->args.in.open.flags & O_ACCMODE) != O_RDONLY &&
+	    ops->open_flags & FOPEN_KEEP_CACHE)
+		core_warm(ops->core, request->node, ops_file_store, request->transport);
 	if (fuse_reply_open(request, 0, ops->open_flags) < 0)
 		core_release(ops->core, request->node);
 	return 0;

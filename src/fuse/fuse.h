@@ -249,7 +249,7 @@ void fuse_transport_get_state(struct fuse_transport *transport, struct fuse_tran
 /* After stop, or never started; returns NULL. */
 struct fuse_transport *fuse_transport_free(struct fuse_transport *transport);
 
-/* ---- notifications: what the kernel shall forget. 0 or -errno ---- */
+/* ---- notifications: what the kernel shall forget, or know. 0 or -errno ---- */
 
 /*
  * None may be sent by a handler for the directory or file its request is about: the kernel
@@ -266,6 +266,12 @@ int fuse_notify_epoch(struct fuse_transport *transport);
 /* Attributes, and @length bytes of data from @offset on (0: to the end; offset < 0: no data). */
 int fuse_notify_inode(struct fuse_transport *transport, uint64_t node, int64_t offset,
 		      int64_t length);
+/*
+ * Puts @size bytes of data into the kernel's cache at @offset. Waits while a page of it is being
+ * read or written: only for a file of which that cannot be. A file that ends before grows.
+ */
+int fuse_notify_store(struct fuse_transport *transport, uint64_t node, uint64_t offset,
+		      const void *data, size_t size);
 /* Attributes of the node that @request, still unanswered, is about: no lock is needed for these. */
 int fuse_notify_attr(struct fuse_request *request);
 /* The name is gone, as by unlink: watchers are told. */

@@ -59,6 +59,25 @@ int fuse_notify_inode(struct fuse_transport *transport, uint64_t node, int64_t o
 	return notify_send(transport, FUSE_NOTIFY_INVAL_INODE, &out, sizeof(out), NULL);
 }
 
+int fuse_notify_store(struct fuse_transport *transport, uint64_t node, uint64_t offset,
+		      const void *data, size_t size)
+{
+	struct fuse_notify_store_out out = { .nodeid = node,
+					     .offset = offset,
+					     .size = (uint32_t)size };
+	struct fuse_out_header header = {
+		.len = (uint32_t)(sizeof(header) + sizeof(out) + size),
+		.error = FUSE_NOTIFY_STORE,
+	};
+	const struct iovec iov[3] = {
+		{ &header, sizeof(header) },
+		{ &out, sizeof(out) },
+		{ (void *)data, size },
+	};
+
+	return transport->ops->notify(transport, iov, 3);
+}
+
 int fuse_notify_attr(struct fuse_request *request)
 {
 	return fuse_notify_inode(request->transport, request->node, -1, 0);

@@ -360,7 +360,7 @@ def test_truncation_copies_nothing(union, bulk, how):
         fd = os.open(u / "big/file", os.O_WRONLY | os.O_TRUNC)
         os.ftruncate(fd, 0)
         os.close(fd)
-    assert time.monotonic() - begin < 0.5
+    assert time.monotonic() - begin < 3
     assert free - os.statvfs(u.upper).f_bfree < 64
     assert (os.stat(u / "big/file").st_size, os.stat(u.up("big/file")).st_blocks <= 8) == (0, True)
 

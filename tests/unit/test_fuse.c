@@ -329,6 +329,7 @@ static void test_notify(void **state)
 {
 	struct fake *fake = *state;
 	struct fuse_notify_inval_entry_out *entry;
+	struct fuse_notify_store_out *store;
 	char out[256];
 
 	assert_int_equal(fuse_notify_entry(fake->transport, 5, "name"), 0);
@@ -347,6 +348,14 @@ static void test_notify(void **state)
 	assert_int_equal(((struct fuse_out_header *)out)->error, ABI_NOTIFY_INC_EPOCH);
 	assert_int_equal(fuse_notify_inode(fake->transport, 5, 0, 0), 0);
 	assert_int_equal(loop_take(fake->transport, out, sizeof(out)), 16 + 24);
+	assert_int_equal(fuse_notify_store(fake->transport, 5, 4096, "data", 4), 0);
+	assert_int_equal(loop_take(fake->transport, out, sizeof(out)), 16 + sizeof(*store) + 4);
+	assert_int_equal(((struct fuse_out_header *)out)->error, FUSE_NOTIFY_STORE);
+	store = (struct fuse_notify_store_out *)(out + 16);
+	assert_int_equal(store->nodeid, 5);
+	assert_int_equal(store->offset, 4096);
+	assert_int_equal(store->size, 4);
+	assert_memory_equal(out + 16 + sizeof(*store), "data", 4);
 	assert_int_equal(fuse_notify_delete(fake->transport, 5, 6, "name"), 0);
 	assert_int_equal(loop_take(fake->transport, out, sizeof(out)), 16 + 24 + 5);
 }
