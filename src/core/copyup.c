@@ -261,17 +261,30 @@ static int copyup_sync(struct copyup *c)
 
 /* ---- publishing ---- */
 
+/* Over what the node was in the upper. */
+static int copyup_move_over(struct copyup *c, int fd, const char *name)
+{
+	struct origintable_entry origin;
+	struct statx there;
+	int r = sys_stat(fd, name, &there);
+
+	if (r < 0)
+		return r;
+	if (there.stx_ino != c->node->upper_ino)
+		return -ESTALE;
+	origintable_note(c->core, there.stx_mode, fd, name, &origin);
+	r = upper_rename(c->core->work.fd, c->temp, fd, name, 0);
+	if (r == 0)
+		origintable_drop(c->core, &origin);
+	return r;
+}
+
 /* To @name in the upper directory @fd, which nobody else may have written into. */
 static int copyup_move(struct copyup *c, int fd, const char *name)
 {
-	struct statx there;
-	int r = c->replaces ? sys_stat(fd, name, &there) : 0;
+	int r = c->replaces ? copyup_move_over(c, fd, name) :
+			      upper_rename(c->core->work.fd, c->temp, fd, name, RENAME_NOREPLACE);
 
-	if (r == 0 && c->replaces && there.stx_ino != c->node->upper_ino)
-		r = -ESTALE;
-	if (r == 0)
-		r = upper_rename(c->core->work.fd, c->temp, fd, name,
-				 c->replaces ? 0 : RENAME_NOREPLACE);
 	return r == -EEXIST || r == -ENOENT ? -ESTALE : r;
 }
 

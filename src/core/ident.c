@@ -82,19 +82,13 @@ static int ident_find_dev_locked(const struct ident *ident, dev_t dev)
 	return -ENOENT;
 }
 
-/* The same, added if new, in order; -ENOMEM. */
-static int ident_dev_place_locked(struct ident *ident, dev_t dev)
-{
-	int place = ident_find_dev_locked(ident, dev);
-
-	return place == -ENOENT ? ident_add_dev_locked(ident, dev, 0) : place;
-}
-
 int ident_add_dev(struct ident *ident, dev_t dev)
 {
 	lock_mutex_lock(&ident->lock);
-	int r = ident_dev_place_locked(ident, dev);
+	int r = ident_find_dev_locked(ident, dev);
 
+	if (r == -ENOENT)
+		r = ident_add_dev_locked(ident, dev, 0);
 	lock_mutex_unlock(&ident->lock);
 	return r < 0 ? r : 0;
 }
@@ -199,13 +193,14 @@ uint64_t ident_ino(struct ident *ident, dev_t dev, uint64_t ino)
 	uint64_t number;
 
 	lock_mutex_lock(&ident->lock);
-	int place = ident_dev_place_locked(ident, dev);
+	int place = ident_find_dev_locked(ident, dev);
 	bool fits = ino >> IDENT_INO_BITS == 0;
 
 	if (place == 0 && fits)
 		number = ino;
 	else if (place < 0 || place >= (int)IDENT_DEV_OVERFLOW || !fits)
-		number = ident_overflow_locked(ident, place < 0 ? 0 : place, dev, ino);
+		/* A device that begins nowhere has no place that the next mount would give it. */
+		number = ident_overflow_locked(ident, place < 0 ? dev : (uint64_t)place, dev, ino);
 	else
 		number = (uint64_t)place << IDENT_INO_BITS | ino;
 	lock_mutex_unlock(&ident->lock);

@@ -7,7 +7,8 @@
  * does in the kernel.  A number that does not leave those bits free is hashed
  * into the rest, always in the same way, so the next mount of the same layers
  * gives it again; a table sees to it that no two of them meet.  A file system
- * inside a layer has a place made from where it was met.
+ * inside a layer has a place made from where it was met.  A device that
+ * begins nowhere, as an overlay shows of its files, is hashed with the number.
  */
 #ifndef VENEER_CORE_IDENT_H
 #define VENEER_CORE_IDENT_H
@@ -30,7 +31,7 @@ struct ident {
 
 void ident_init(struct ident *ident);
 void ident_deinit(struct ident *ident);
-/* Registers a file system; the first one is number 0. 0 or -ENOMEM. */
+/* Registers the file system of a layer; the first one is number 0. 0 or -ENOMEM. */
 int ident_add_dev(struct ident *ident, dev_t dev);
 /*
  * Registers a file system that begins at @name in the directory (@dev, @ino) of another (a

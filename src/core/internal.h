@@ -42,6 +42,7 @@ struct core {
 	struct node *root; /* counted */
 	unsigned int orphan_max; /* how many orphans may keep a descriptor */
 
+	bool keeps_numbers; /* a lower's origins cannot be followed: core/origintable.h */
 	_Atomic int origins_fd; /* of the origin table, O_PATH; -1: there is none (yet). Owned */
 	struct ldir *index; /* the index directory; NULL: no index. Its descriptor stays pinned */
 

@@ -147,16 +147,40 @@ bool origin_stat(struct core *core, struct node *parent, const struct origin *or
 	return core->can_open_handles && origin_open(core, origin, lower);
 }
 
+/* What the table says of an object whose lower has no handles. */
+static bool origin_find_number(struct core *core, const struct statx *st, struct ldir *dir,
+			       const char *name, struct statx *lower)
+{
+	dev_t dev;
+	uint64_t ino;
+	int fd = S_ISDIR(st->stx_mode) ? -1 : ldir_pin(&core->fds, dir);
+
+	if (fd < 0)
+		return false;
+	bool found = origintable_get_number(core, fd, name, &dev, &ino);
+
+	ldir_unpin(dir);
+	if (!found)
+		return false;
+	*lower = *st;
+	lower->stx_ino = ino;
+	lower->stx_dev_major = major(dev);
+	lower->stx_dev_minor = minor(dev);
+	return true;
+}
+
 bool origin_find(struct core *core, struct node *parent, const struct statx *st, struct ldir *dir,
 		 const char *name, struct statx *lower)
 {
 	struct origin origin;
 
-	if (!origin_read(core, dir, name, st->stx_mode, &origin))
-		return false;
-	if (origin_stat(core, parent, &origin, name, lower))
+	bool has = origin_read(core, dir, name, st->stx_mode, &origin);
+
+	if (has && origin_stat(core, parent, &origin, name, lower))
 		return origin_fits(core, st, lower);
-	return !core->can_open_handles && origin_decode_inode(core, &origin, st, lower);
+	if (core->keeps_numbers && origin_find_number(core, st, dir, name, lower))
+		return true;
+	return has && !core->can_open_handles && origin_decode_inode(core, &origin, st, lower);
 }
 
 int origin_set(struct core *core, const struct layer *layer, int lowerfd, mode_t mode, int fd)
@@ -164,14 +188,21 @@ int origin_set(struct core *core, const struct layer *layer, int lowerfd, mode_t
 	uint8_t value[ORIGIN_SIZE_MAX];
 	struct origin origin;
 	bool has = origin_of(layer, lowerfd, "", &origin);
+	bool is_followed = !core->keeps_numbers || origintable_is_followed(core, layer);
 
-	if (origintable_is_for(core, mode))
+	if (origintable_is_for(core, mode) && is_followed)
 		return has ? origintable_set(core, fd, &origin) : 0;
 	size_t size = has ? origin_encode(&origin, value) : 0;
-	int r = upper_setxattr(fd, core_key(core, XATTR_ORIGIN), value, size, 0);
+	int r = origintable_is_for(core, mode) ?
+			0 :
+			upper_setxattr(fd, core_key(core, XATTR_ORIGIN), value, size, 0);
 
 	/* No attributes: no identity then. */
-	return r == -EOPNOTSUPP || r == -EPERM ? 0 : r;
+	if (r == -EOPNOTSUPP || r == -EPERM)
+		r = 0;
+	if (r < 0 || is_followed || S_ISDIR(mode))
+		return r;
+	return origintable_set_number(core, fd, layer, lowerfd);
 }
 
 int origin_copy(struct core *core, int from, int to)
@@ -179,8 +210,10 @@ int origin_copy(struct core *core, int from, int to)
 	uint8_t value[ORIGIN_SIZE_MAX];
 	ssize_t size = sys_getxattr(from, core_key(core, XATTR_ORIGIN), value, sizeof(value));
 
-	if (size == -ENODATA)
-		return 0;
-	return size < 0 ? (int)size :
-			  upper_setxattr(to, core_key(core, XATTR_ORIGIN), value, (size_t)size, 0);
+	int r = size < 0 ? (int)size :
+			   upper_setxattr(to, core_key(core, XATTR_ORIGIN), value, (size_t)size, 0);
+
+	if (r == -ENODATA)
+		r = 0;
+	return r == 0 && core->keeps_numbers ? origintable_copy(core, from, to) : r;
 }

@@ -142,6 +142,9 @@ int core_new(const struct core_config *config, struct core **corep, struct strbu
 		core->redirect = CORE_REDIRECT_NOFOLLOW;
 		core->metacopy_write = false;
 	}
+	for (unsigned int i = 1; r == 0 && i < core->layer_count - core->data_count; i++)
+		core->keeps_numbers |= core->has_upper &&
+				       !origintable_is_followed(core, &core->layers[i]);
 	if (r == 0 && config->index != CORE_INDEX_OFF)
 		r = index_init(core, config->index == CORE_INDEX_ON, why);
 	if (r == 0 && config->watch)

@@ -165,7 +165,10 @@ static int workdir_forget_origin(const struct sys_dirent *entry, void *context)
 	const struct workdir_remains *remains = context;
 	struct origintable_entry origin;
 
-	origintable_note(remains->core, DTTOIF(entry->type), remains->fd, entry->name, &origin);
+	/* The lowers, which have a say in what files have one, are not open yet. */
+	mode_t mode = entry->type == DT_DIR ? S_IFDIR : S_IFLNK;
+
+	origintable_note(remains->core, mode, remains->fd, entry->name, &origin);
 	origintable_drop(remains->core, &origin);
 	return 0;
 }

@@ -233,16 +233,48 @@ def test_device_number_is_one(layered):
 
 
 @pytest.fixture
-def nested(base, scratch):
+def nested(request, base, scratch):
     """An overlay whose own inode numbers fill all 64 bits."""
     parts = [scratch.make("tmpfs"), scratch.make("tmpfs")]
     trees.build(f"{parts[0]}/l", lower_tree())
     trees.build(f"{parts[1]}/l", top_tree())
     where = os.path.join(base, "nested")
     os.mkdir(where)
-    CONTENDERS["kernel"].mount(Layers([f"{parts[1]}/l", f"{parts[0]}/l"]), where, ["xino=on"])
+    CONTENDERS["kernel"].mount(Layers([f"{parts[1]}/l", f"{parts[0]}/l"]), where, getattr(request, "param", ["xino=on"]))
     yield where
     unmount(where)
+
+
+@pytest.mark.veneer_only("the kernel tells the layers' own device numbers")
+@pytest.mark.parametrize("opts", [[], ["userxattr"]], ids=["trusted", "user"])
+@pytest.mark.parametrize("nested", [["xino=on"], ["xino=off"]], indirect=True, ids=["xino", "no-xino"])
+def test_lower_without_handles(nested, union_factory, opts):
+    """An overlay has none: then the number itself is what is remembered."""
+    u = union_factory({"x": "x"}, nested, opts=["index=off", *opts]).mount()
+    # Without xino the overlay's own numbers of directories last only for a moment.
+    names = [name for name in KINDS if name != "h1" and not os.path.isdir(u / name)]
+    before = numbers(u, names)
+    u.remount()
+    assert {name: u.ino(name) for name in reversed(names)} == before
+    copy_up(u, names)
+    u.append("merged/low", "more")
+    u.remount()
+    assert numbers(u, names) == before
+    files = [name for name in names if "/" not in name]
+    for name in files:
+        os.rename(u / name, u / f"other/{name}")
+    os.truncate(u / "other/file", 2)
+    moved = {f"other/{name}": before[name] for name in files}
+    assert numbers(u, moved) == moved
+    u.remount()
+    assert numbers(u, moved) == moved
+    os.rename(u / "other/file", u / "other/fifo")
+    u.remount()
+    assert u.ino("other/fifo") == before["file"]
+    for name in files[1:]:
+        os.unlink(u / f"other/{name}")
+    left = len(os.listdir(os.path.join(u.work, "origin")))
+    assert left == len(names) - len(files)
 
 
 @pytest.mark.veneer_only("the kernel tells the layers' own device numbers")

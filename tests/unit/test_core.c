@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/util.h"
+#include "core/ident.h"
 #include "core/recall.h"
 
 /* ---- recall ---- */
@@ -122,12 +124,53 @@ static void test_recall_refresh(void **state)
 	recall_deinit(&recall);
 }
 
+/* ---- inode numbers ---- */
+
+/* Whatever is asked for first, and whether a file system begins within a layer or is one's own. */
+static void test_ident_is_constant(void **state)
+{
+	static const uint64_t numbers[] = { 1, 5, UINT64_C(1) << 52, UINT64_MAX };
+	enum {
+		DEVS = 4,
+		LAYERS = 2
+	};
+	struct ident one, two;
+	uint64_t seen[DEVS][ARRAY_SIZE(numbers)];
+
+	(void)state;
+	ident_init(&one);
+	ident_init(&two);
+	for (dev_t dev = 0; dev < LAYERS; dev++) {
+		assert_int_equal(ident_add_dev(&one, dev + 10), 0);
+		assert_int_equal(ident_add_dev(&two, dev + 10), 0);
+	}
+	for (dev_t dev = 0; dev < DEVS; dev++) {
+		for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+			seen[dev][i] = ident_ino(&one, dev + 10, numbers[i]);
+	}
+	assert_true(seen[0][1] == 5);
+	for (dev_t dev = DEVS; dev-- > 0;) {
+		for (size_t i = ARRAY_SIZE(numbers); i-- > 0;) {
+			uint64_t number = ident_ino(&two, dev + 10, numbers[i]);
+
+			assert_true(number == seen[dev][i]);
+			for (size_t other = 0; other < i; other++)
+				assert_true(number != seen[dev][other]);
+			for (dev_t other = 0; other < dev; other++)
+				assert_true(number != seen[other][i]);
+		}
+	}
+	ident_deinit(&one);
+	ident_deinit(&two);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_recall_basics),
 		cmocka_unit_test(test_recall_bound),
 		cmocka_unit_test(test_recall_refresh),
+		cmocka_unit_test(test_ident_is_constant),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
