@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The process: its limits, signals and memory; everything else is in daemon.c. */
 #include <errno.h>
+#include <linux/capability.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -28,6 +29,8 @@ static void main_set_up_process(void)
 	/* The size limit is the caller's to meet, in the kernel; where ours cannot be raised the
 	 * signal must not kill. */
 	setrlimit(RLIMIT_FSIZE, &unlimited);
+	/* As for kernel overlayfs, quotas hold for what is written on behalf of others. */
+	sys_creds_drop_cap(CAP_SYS_RESOURCE);
 	signal(SIGXFSZ, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
 	/* Without the right to change ids files belong to who mounts, as they should. */

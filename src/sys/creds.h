@@ -21,6 +21,8 @@ int sys_creds_init_thread(void);
 
 /* True if the effective set of this thread holds the capability (CAP_*). */
 bool sys_creds_has_cap(int cap);
+/* Takes it from this thread, and so from those it will start. 0 or -errno. */
+int sys_creds_drop_cap(int cap);
 /* True if capabilities count for the whole machine: the process is in the initial user namespace. */
 bool sys_creds_is_initial_userns(void);
 

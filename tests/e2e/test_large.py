@@ -1,6 +1,6 @@
 """Large files and large trees: what a change of them costs, whom it keeps waiting, what it leaves behind.
 
-Files are sparse where that keeps the point; VENEER_FULL=1 makes them what they pretend to be.
+Files are sparse where that keeps the point; VENEER_FULL=1 makes them more, and fuller.
 """
 
 import os
@@ -47,7 +47,7 @@ def test_change_of_a_large_file_costs_nothing_where_blocks_are_shared(union_fact
     """As quick as of a small one, and no room is taken but for the change."""
     where = scratch.make(fstype, 24 * GIB)
     u = union_factory({"small": "x" * 8192}, where=where, guard=False)
-    step = MIB if FULL else 64 * MIB
+    step = 8 * MIB if FULL else 64 * MIB
     with open(u.low("large"), "wb") as file:
         for at in range(0, 10 * GIB, step):
             os.pwrite(file.fileno(), at.to_bytes(8, "big") * (MIB // 8), at)

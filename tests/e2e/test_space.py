@@ -90,6 +90,16 @@ CHANGES_AND_LIMITS = pytest.mark.parametrize("change,limit,error", [
     for name, change in FIRST_CHANGES.items() if how == "full" or name in ("write", "mapping")])
 
 
+@pytest.mark.veneer_only("there is no process to look at")
+def test_daemon_is_bound_by_quotas(union):
+    """Many file systems let a process with this capability (24, CAP_SYS_RESOURCE) use what it likes."""
+    u = union({})
+    pid, = u.mounted.daemons()
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        sets = dict(line.rstrip().split(":\t") for line in file if line.startswith("Cap"))
+    assert not (int(sets["CapEff"], 16) | int(sets["CapPrm"], 16)) >> 24 & 1
+
+
 @CHANGES_AND_LIMITS
 def test_first_change_of_what_has_no_room(tight, limit, error, change):
     u, make_room = tight(limit)
