@@ -156,6 +156,11 @@ void lock_rw_write_unlock(struct lock_rw *lock)
 	lock_check(pthread_rwlock_unlock(&lock->rwlock));
 }
 
+void lock_cond_wait(pthread_cond_t *cond, struct lock_mutex *lock)
+{
+	pthread_cond_wait(cond, &lock->mutex);
+}
+
 void lock_cond_wait_ms(pthread_cond_t *cond, struct lock_mutex *lock, unsigned int timeout_ms)
 {
 	struct timespec until;

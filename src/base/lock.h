@@ -53,7 +53,9 @@ void lock_rw_read_unlock(struct lock_rw *lock);
 void lock_rw_write(struct lock_rw *lock);
 void lock_rw_write_unlock(struct lock_rw *lock);
 
-/* Waits on @cond with @lock held for at most @timeout_ms; spurious wake-ups happen. */
+/* Waits on @cond with @lock held; spurious wake-ups happen. */
+void lock_cond_wait(pthread_cond_t *cond, struct lock_mutex *lock);
+/* The same for at most @timeout_ms. */
 void lock_cond_wait_ms(pthread_cond_t *cond, struct lock_mutex *lock, unsigned int timeout_ms);
 
 #endif

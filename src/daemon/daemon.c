@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "daemon/connect.h"
 #include "daemon/control.h"
 #include "daemon/idle.h"
 #include "daemon/mount.h"
@@ -148,7 +149,7 @@ static int daemon_connect(struct daemon *daemon, int fd)
 		close(fd);
 		return -ENOMEM;
 	}
-	r = fuse_dev_new(daemon->session, &dev, &daemon->transport);
+	r = connect_new(options, daemon->session, &dev, &daemon->transport);
 	if (r < 0)
 		return r;
 	core_faults_arm();
@@ -329,6 +330,8 @@ static int daemon_start(struct daemon *daemon, const struct command *command, st
 	idle_init(&daemon->idle, &daemon->control);
 	server_init(&daemon->server, daemon_answer, daemon);
 	daemon->directory = getcwd(NULL, 0);
+	if (r == 0)
+		r = connect_check(daemon->options, &why);
 	/* Before the layers: without a mount nothing in them shall be touched. */
 	if (r == 0)
 		r = mount_prepare(&daemon->mount, command->mountpoint, &why);

@@ -23,6 +23,13 @@ enum options_compat {
 	OPTIONS_COMPAT_KERNEL,
 };
 
+/* Whether requests come over io_uring. */
+enum options_uring {
+	OPTIONS_URING_AUTO, /* if the kernel has it switched on */
+	OPTIONS_URING_ON,
+	OPTIONS_URING_OFF,
+};
+
 struct options {
 	/* Paths as given; owned, as are all strings here. */
 	struct lowerdir_list lowers;
@@ -46,6 +53,7 @@ struct options {
 	bool layers_change; /* a timeout was asked for that ends */
 	bool watch;
 	unsigned int max_threads, max_idle; /* 0: the default */
+	int io_uring; /* enum options_uring */
 
 	const char *name; /* of the option at hand; borrowed */
 	bool lenient; /* what can be done without is a warning */

@@ -72,6 +72,13 @@ static const struct option_choice xino_choices[] = {
 	{ 0 },
 };
 
+static const struct option_choice uring_choices[] = {
+	{ "auto", OPTIONS_URING_AUTO, NULL },
+	{ "on", OPTIONS_URING_ON, NULL },
+	{ "off", OPTIONS_URING_OFF, NULL },
+	{ 0 },
+};
+
 static const struct option_choice threaded_choices[] = {
 	{ "1", 0, NULL },
 	{ "0", 0, "requests are always served in parallel" },
@@ -210,6 +217,7 @@ const struct option_spec option_specs[] = {
 	  .argument = OPTION_VALUE,
 	  .is_listed = true },
 	FLAG("watch", watch, "see what others change in the layers, within a moment"),
+	CHOICE("io_uring", io_uring, uring_choices, "requests come over io_uring"),
 	{ .name = "threads",
 	  .value_name = "N",
 	  .text = "requests that are worked on at once",

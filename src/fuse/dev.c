@@ -13,12 +13,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -26,13 +23,10 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "fuse/dev_request.h"
+#include "fuse/thread.h"
 #include "sys/file.h"
 
 #define DEV_THREADS_DEFAULT 64
-#define DEV_STACK_SIZE (512U * 1024)
-/* Interrupts a thread's read(2) and does nothing else. */
-#define DEV_KICK_SIGNAL SIGUSR2
-#define DEV_KICK_INTERVAL_MS 10
 
 struct dev {
 	struct fuse_transport base;
@@ -99,13 +93,6 @@ static struct dev_channel *dev_channel_clone(struct dev *dev)
 		return dev_channel_ref(dev->channel);
 	fd_take(&fd);
 	return channel;
-}
-
-static void dev_sleep_ms(unsigned int ms)
-{
-	struct timespec time = { .tv_nsec = (long)ms * 1000000 };
-
-	nanosleep(&time, NULL);
 }
 
 /* ---- one thread ---- */
@@ -183,7 +170,7 @@ static void dev_worker_ready(struct dev_worker *worker)
 		if (worker->request)
 			break;
 		log_warning_limited("no memory for a request; waiting");
-		dev_sleep_ms(DEV_KICK_INTERVAL_MS);
+		thread_sleep_ms(THREAD_KICK_INTERVAL_MS);
 	}
 }
 
@@ -244,29 +231,6 @@ static void *dev_worker_main(void *arg)
 	return NULL;
 }
 
-/* Takes no signals but the kick: the others are the main thread's. */
-static int dev_create_thread(struct dev *dev)
-{
-	sigset_t mask, old;
-	pthread_attr_t attr;
-	pthread_t thread;
-	int r;
-
-	sigfillset(&mask);
-	sigdelset(&mask, DEV_KICK_SIGNAL);
-	r = -pthread_attr_init(&attr);
-	if (r < 0)
-		return r;
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, MAX(DEV_STACK_SIZE, (unsigned int)PTHREAD_STACK_MIN));
-	/* Inherited by the new thread. */
-	pthread_sigmask(SIG_SETMASK, &mask, &old);
-	r = -pthread_create(&thread, &attr, dev_worker_main, dev);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	return r;
-}
-
 /* Starts one more thread unless there are enough. It counts as waiting from now on, so that
  * nobody starts another for the same reason. */
 static int dev_spawn(struct dev *dev)
@@ -283,7 +247,7 @@ static int dev_spawn(struct dev *dev)
 	if (!may)
 		return 0;
 	atomic_fetch_add(&dev->waiting, 1);
-	r = dev_create_thread(dev);
+	r = thread_create(dev_worker_main, dev);
 	if (r == 0)
 		return 0;
 	log_warning_limited("cannot start another thread: %s", strerror(-r));
@@ -336,16 +300,9 @@ static int dev_notify(struct fuse_transport *transport, const struct iovec *iov,
 	return dev_write(dev_of(transport)->channel->fd, iov, count);
 }
 
-static void dev_kick_handler(int number)
-{
-}
-
 static int dev_start(struct fuse_transport *transport)
 {
-	/* No SA_RESTART: read(2) shall return. */
-	struct sigaction action = { .sa_handler = dev_kick_handler };
-
-	sigaction(DEV_KICK_SIGNAL, &action, NULL);
+	thread_enable_kicks();
 	return dev_spawn(dev_of(transport));
 }
 
@@ -359,7 +316,7 @@ static void dev_kick_locked(struct dev *dev, bool must_trim)
 		if (must_trim)
 			atomic_store(&worker->must_trim, true);
 		if (atomic_load(&worker->is_reading))
-			pthread_kill(worker->thread, DEV_KICK_SIGNAL);
+			thread_kick(worker->thread);
 	}
 }
 
@@ -372,7 +329,7 @@ static void dev_stop(struct fuse_transport *transport)
 	/* Again and again: a kick right before a thread's read(2) is lost on it. */
 	while (dev->threads > 0) {
 		dev_kick_locked(dev, false);
-		lock_cond_wait_ms(&dev->thread_ended, &dev->lock, DEV_KICK_INTERVAL_MS);
+		lock_cond_wait_ms(&dev->thread_ended, &dev->lock, THREAD_KICK_INTERVAL_MS);
 	}
 	lock_mutex_unlock(&dev->lock);
 }

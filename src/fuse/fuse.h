@@ -231,6 +231,15 @@ struct fuse_dev_config {
 int fuse_dev_new(struct fuse_session *session, const struct fuse_dev_config *config,
 		 struct fuse_transport **transportp);
 
+/* False in a build without liburing. */
+bool fuse_has_uring(void);
+/*
+ * The same over io_uring, for a kernel that has it switched on; where it is not to be had after
+ * all, requests keep coming through the device. -ENOTSUP: !fuse_has_uring().
+ */
+int fuse_uring_new(struct fuse_session *session, const struct fuse_dev_config *config,
+		   struct fuse_transport **transportp);
+
 /* Begins to take messages. 0 or -errno (-EAGAIN: no thread to be had). */
 int fuse_transport_start(struct fuse_transport *transport);
 /* Takes no more messages and waits until those at work are answered. Without an unmount the
@@ -240,7 +249,7 @@ void fuse_transport_stop(struct fuse_transport *transport);
 void fuse_transport_trim(struct fuse_transport *transport);
 /* What it is and how busy. */
 struct fuse_transport_state {
-	const char *name; /* "dev": /dev/fuse */
+	const char *name; /* "dev": /dev/fuse; "io_uring" */
 	unsigned int threads, threads_max;
 	unsigned int waiting; /* of the threads: for a message */
 };

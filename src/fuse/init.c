@@ -17,6 +17,7 @@ enum init_when {
 	INIT_ALWAYS,
 	INIT_IF_DATA_MAY_CHANGE,
 	INIT_UNLESS_DATA_MAY_CHANGE,
+	INIT_IF_URING,
 };
 
 struct init_want {
@@ -69,12 +70,16 @@ static const struct init_want init_wants[] = {
 	{ FUSE_HANDLE_KILLPRIV_V2, INIT_ALWAYS, "HANDLE_KILLPRIV_V2" },
 	/* SETXATTR says when an ACL shall clear the set-gid bit. */
 	{ FUSE_SETXATTR_EXT, INIT_ALWAYS, "SETXATTR_EXT" },
+	/* Requests come and go through rings that processors do not share. */
+	{ FUSE_OVER_IO_URING, INIT_IF_URING, "OVER_IO_URING" },
 	/* Flags above bit 31. */
 	{ FUSE_INIT_EXT, INIT_ALWAYS, "INIT_EXT" },
 };
 
-static bool init_is_wanted(const struct init_want *want, bool data_may_change)
+static bool init_is_wanted(const struct init_want *want, const struct fuse_session *session)
 {
+	bool data_may_change = session->config.data_may_change;
+
 	switch (want->when) {
 	case INIT_ALWAYS:
 		return true;
@@ -82,18 +87,20 @@ static bool init_is_wanted(const struct init_want *want, bool data_may_change)
 		return data_may_change;
 	case INIT_UNLESS_DATA_MAY_CHANGE:
 		return !data_may_change;
+	case INIT_IF_URING:
+		return session->negotiated;
 	}
 	return false;
 }
 
-static uint64_t init_choose(uint64_t offered, bool data_may_change)
+static uint64_t init_choose(const struct fuse_session *session, uint64_t offered)
 {
 	uint64_t chosen = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(init_wants); i++) {
 		const struct init_want *want = &init_wants[i];
 
-		if (!init_is_wanted(want, data_may_change))
+		if (!init_is_wanted(want, session))
 			continue;
 		if (offered & want->flag)
 			chosen |= want->flag;
@@ -124,7 +131,7 @@ int init_negotiate(struct fuse_session *session, const struct fuse_init_in *in,
 	if (offered & FUSE_INIT_EXT)
 		offered |= (uint64_t)in->flags2 << 32;
 	session->minor = MIN(in->minor, (uint32_t)ABI_MINOR_MAX);
-	session->flags = init_choose(offered, session->config.data_may_change);
+	session->flags = init_choose(session, offered);
 
 	out->max_readahead = in->max_readahead;
 	out->flags = (uint32_t)session->flags;

@@ -90,6 +90,9 @@ static void session_init(struct fuse_session *session, struct fuse_request *requ
 			atomic_store(&session->state, SESSION_LIVE);
 		r = fuse_reply_data(request, &out, sizeof(out));
 	}
+	if (session->negotiated && is_final)
+		session->negotiated(session->negotiated_context,
+				    r == 0 && (session->flags & FUSE_OVER_IO_URING));
 	if (session->config.ready && (is_final || r < 0))
 		session->config.ready(session->config.context, r);
 }

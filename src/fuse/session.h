@@ -20,6 +20,10 @@ struct fuse_session {
 	/* Set before SESSION_LIVE is, constant afterwards. */
 	_Atomic uint32_t minor; /* the older of both sides */
 	_Atomic uint64_t flags; /* negotiated INIT flags */
+	/* Set by a transport that can go over to io_uring: called once INIT is answered, with
+	 * whether the kernel will. */
+	void (*negotiated)(void *context, bool over_io_uring);
+	void *negotiated_context;
 	struct inflight inflight;
 	struct stats stats;
 };
