@@ -206,6 +206,11 @@ static void uring_worker_lose(struct uring_worker *worker, const struct uring_en
 	atomic_fetch_sub(&uring->queues[entry->queue].waiting, 1);
 	if (error == -ENOTCONN || error == -ECANCELED || atomic_load(&uring->state) != URING_LIVE)
 		return;
+	/* Switched off between the kernel's question and our answer: it will not wait for us. */
+	if (error == -EOPNOTSUPP) {
+		log_info("io_uring was switched off; using /dev/fuse");
+		return;
+	}
 	log_error("io_uring queue %u: %s", entry->queue, strerror(-error));
 	uring_ended(uring, error);
 }
@@ -457,7 +462,7 @@ static void uring_get_state(struct fuse_transport *transport, struct fuse_transp
 
 	uring->dev->ops->get_state(uring->dev, state);
 	lock_mutex_lock(&uring->lock);
-	if (atomic_load(&uring->state) == URING_LIVE) {
+	if (atomic_load(&uring->state) == URING_LIVE && uring->workers > 0) {
 		state->name = "io_uring";
 		state->threads_max += uring->max_workers;
 		state->threads += uring->workers;
