@@ -210,6 +210,23 @@ static int index_link_alias(struct core *core, struct node *node, const struct t
 	return r < 0 ? r : e;
 }
 
+/*
+ * The lower's count, which a node does not have that was found by a name in the upper. The index
+ * lock is held. @target is a name that the lower gives the file.
+ */
+static void index_take_lower_nlink(struct core *core, struct node *node,
+				   const struct target *target)
+{
+	struct node_file *file = node->file;
+	struct origin origin;
+	struct statx lower;
+
+	if (!file->lower_nlink &&
+	    origin_read(core, core->index, file->index_name->text, node->type, &origin) &&
+	    origin_stat(core, target->dir, &origin, target->name, &lower))
+		file->lower_nlink = lower.stx_nlink;
+}
+
 int index_alias(struct core *core, struct node *node, const struct target *target)
 {
 	struct node_file *file = node->file;
@@ -226,6 +243,7 @@ int index_alias(struct core *core, struct node *node, const struct target *targe
 	 * that a crash before the second count does not make it one.
 	 */
 	r = fd < 0 ? fd : 0;
+	index_take_lower_nlink(core, node, target);
 	if (r == 0 && file->lower_nlink)
 		r = index_write_nlink(core, fd, false, file->nlink, file->lower_nlink);
 	if (r == 0)

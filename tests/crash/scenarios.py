@@ -22,12 +22,15 @@ def write_file(path, data, flags=os.O_CREAT | os.O_EXCL, offset=0):
 
 def build_lowers(bottom, top):
     """Two lower layers with every kind of object, all times long past."""
-    for name in ['ld/sub', 'merged', 'emptyme', 'goned/deep', 'p/q/r', 'le', 'other', 'hl', 'hx']:
+    for name in ['ld/sub', 'merged', 'emptyme', 'goned/deep', 'p/q/r', 'le', 'other', 'hl', 'hx',
+                 'hw']:
         os.makedirs(f'{bottom}/{name}')
-    for name in ['lf', 'lf2', 'mc', 'gone', 'gone2', 'hl/a', 'hx/a', 'ld/f', 'ld/sub/g', 'merged/m1', 'emptyme/x',
+    for name in ['lf', 'lf2', 'mc', 'gone', 'gone2', 'hl/a', 'hx/a', 'hw/a', 'ld/f', 'ld/sub/g',
+                 'merged/m1', 'emptyme/x',
                  'emptyme/y', 'goned/h', 'p/q/r/s', 'other/o']:
         write_file(f'{bottom}/{name}', pattern(len(name), 5000))
-    for one, other in [('hl/a', 'hl/b'), ('hl/a', 'other/c'), ('hx/a', 'hx/b')]:
+    for one, other in [('hl/a', 'hl/b'), ('hl/a', 'other/c'), ('hx/a', 'hx/b'),
+                       ('hw/a', 'hw/b')]:
         os.link(f'{bottom}/{one}', f'{bottom}/{other}')
     write_file(f'{bottom}/big', pattern(3, 300000))
     with open(f'{bottom}/hole', 'xb') as file:
@@ -60,6 +63,7 @@ def build_upper(root):
     write_file(f'{root}/merged/m1', b'changed', 0)
     os.chmod(f'{root}/mc', 0o640)			# with metacopy=on its data stays below
     os.chmod(f'{root}/hx/a', 0o640)		# with index=on hx/b is the same file still
+    write_file(f'{root}/hw/a', b'changed', 0)	# so is hw/b, with its data in the upper
     os.mkdir(f'{root}/ud')
     os.mkdir(f'{root}/ud/empty')
     write_file(f'{root}/ud/k', b'upper')
@@ -92,6 +96,14 @@ def with_file(path, flags, action):
             action(fd)
         finally:
             os.close(fd)
+    return operation
+
+
+def unlink_seen(seen, name):
+    """A name of a file that was found by another one before."""
+    def operation(root):
+        os.stat(f'{root}/{seen}')
+        os.unlink(f'{root}/{name}')
     return operation
 
 
@@ -163,6 +175,7 @@ SCENARIOS = {
     'unlink-hardlink': lambda root: os.unlink(f'{root}/hl/a'),
     'unlink-indexed': lambda root: os.unlink(f'{root}/hx/a'),
     'unlink-indexed-lower': lambda root: os.unlink(f'{root}/hx/b'),
+    'unlink-indexed-seen': unlink_seen('hw/a', 'hw/b'),
     'rmdir-upper': lambda root: os.rmdir(f'{root}/ud/empty'),
     'rmdir-lower': lambda root: os.rmdir(f'{root}/le'),
     'rmdir-merged-empty': lambda root: os.rmdir(f'{root}/emptyme'),
