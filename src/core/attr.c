@@ -251,6 +251,18 @@ int attr_kill_suidgid(const struct core *core, const struct core_call *call, int
 	return mode == (st.stx_mode & 07777) ? 0 : upper_chmod(fd, mode);
 }
 
+/* No file on its file system can be as large. (All I/O of ours names its own position.) */
+static bool attr_is_too_far(int fd, uint64_t end)
+{
+	return end > INT64_MAX || sys_seek(fd, (off_t)end, SEEK_SET) == -EINVAL;
+}
+
+int attr_kill_suidgid_before(const struct core *core, const struct core_call *call, int fd,
+			     uint64_t end)
+{
+	return attr_is_too_far(fd, end) ? -EFBIG : attr_kill_suidgid(core, call, fd);
+}
+
 /*
  * O_TRUNC and ftruncate(2) set the modification time even if the size stays, and the protocol
  * tells neither of them from truncate(2).
@@ -282,7 +294,7 @@ static int attr_set_size(struct core *core, const struct core_call *call, struct
 	if (fd < 0)
 		return fd;
 	if (set->mask & CORE_SET_KILL_SUIDGID)
-		r = attr_kill_suidgid(core, call, fd);
+		r = attr_kill_suidgid_before(core, call, fd, set->size);
 	if (r == 0)
 		r = attr_truncate(fd, set->size);
 	datafd_release(core, data);
@@ -322,7 +334,7 @@ static int attr_apply(int fd, const struct core_setattr *set)
  * chown(path, -1, -1), a change of nothing, takes set-id bits away all the same. A change of
  * nothing is also what the kernel sends before a write by someone who may not keep them, owner or
  * not: what it takes away then the write takes away by itself, so others than the owner change
- * nothing here. And it is what follows when a file that is about to be written has lost its
+ * nothing of a file that has such bits. And it is what follows when a file that is about to be written has lost its
  * capabilities; root, who may keep set-id bits, keeps them then. 1 if it counts as a change, which
  * sets the change time at least.
  */
@@ -341,7 +353,8 @@ static int attr_check_nothing(struct core *core, const struct core_call *call, s
 
 	if (r < 0)
 		return r;
-	return call->uid == 0 || call->uid == st.stx_uid;
+	return call->uid == 0 || call->uid == st.stx_uid || node_is_dir(node) ||
+	       !(st.stx_mode & (S_ISUID | S_ISGID));
 }
 
 static int attr_set(struct core *core, const struct core_call *call, struct node *node,

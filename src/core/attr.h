@@ -19,5 +19,8 @@ int attr_check_change(const struct node *node);
 int attr_check_names(const struct node *dir, bool removes);
 /* Takes set-id bits away as a write by a caller without CAP_FSETID does; @fd is open. */
 int attr_kill_suidgid(const struct core *core, const struct core_call *call, int fd);
+/* The same before a change that reaches up to @end: -EFBIG, and nothing done, if no file can. */
+int attr_kill_suidgid_before(const struct core *core, const struct core_call *call, int fd,
+			     uint64_t end);
 
 #endif

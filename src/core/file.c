@@ -136,7 +136,7 @@ ssize_t core_write(struct core *core, const struct core_call *call, uint64_t id,
 
 	if (fd < 0)
 		return fd;
-	ssize_t r = kill_suidgid ? attr_kill_suidgid(core, call, fd) : 0;
+	ssize_t r = kill_suidgid ? attr_kill_suidgid_before(core, call, fd, offset + 1) : 0;
 
 	if (r == 0)
 		r = upper_write(fd, buf, size, offset);
@@ -145,9 +145,11 @@ ssize_t core_write(struct core *core, const struct core_call *call, uint64_t id,
 }
 
 /* Of the ways to change data whose messages do not say whether the caller may keep set-id bits. */
-static int file_kill_suidgid(struct core *core, const struct core_call *call, int fd)
+static int file_kill_suidgid(struct core *core, const struct core_call *call, int fd, uint64_t end)
 {
-	return call->uid != 0 || core->in_userns ? attr_kill_suidgid(core, call, fd) : 0;
+	if (call->uid == 0 && !core->in_userns)
+		return 0;
+	return attr_kill_suidgid_before(core, call, fd, end);
 }
 
 int core_fallocate(struct core *core, const struct core_call *call, uint64_t id, int mode,
@@ -159,7 +161,7 @@ int core_fallocate(struct core *core, const struct core_call *call, uint64_t id,
 
 	if (fd < 0)
 		return fd;
-	int r = file_kill_suidgid(core, call, fd);
+	int r = file_kill_suidgid(core, call, fd, offset + length);
 
 	if (r == 0)
 		r = upper_fallocate(fd, mode, offset, length);
@@ -204,7 +206,7 @@ ssize_t core_copy_range(struct core *core, const struct core_call *call, uint64_
 
 	r = from_fd;
 	if (from_fd >= 0) {
-		r = file_kill_suidgid(core, call, to_fd);
+		r = file_kill_suidgid(core, call, to_fd, to_offset + 1);
 		if (r == 0)
 			r = upper_copy_range(from_fd, from_offset, to_fd, to_offset, size);
 		datafd_release(core, source_data);

@@ -16,15 +16,18 @@
 #include "sys/file.h"
 #include "sys/xattr.h"
 
+static bool xattr_is_acl(const char *key)
+{
+	return strcmp(key, ACL_XATTR_ACCESS) == 0 || strcmp(key, ACL_XATTR_DEFAULT) == 0;
+}
+
 /*
  * What an absent attribute is answered with.  A layer that has no ACLs at all has none for this
  * object: the kernel takes any other answer for an error of the file, which then cannot be opened.
  */
 static ssize_t xattr_absence(ssize_t r, const char *key)
 {
-	bool is_acl = strcmp(key, ACL_XATTR_ACCESS) == 0 || strcmp(key, ACL_XATTR_DEFAULT) == 0;
-
-	return r == -EOPNOTSUPP && is_acl ? -ENODATA : r;
+	return r == -EOPNOTSUPP && xattr_is_acl(key) ? -ENODATA : r;
 }
 
 /* Attributes are asked for by name: one call, and no descriptor. */
@@ -132,7 +135,10 @@ static int xattr_check_name(struct core *core, const struct node *node, const ch
 	return r == -EOPNOTSUPP || r == -EINVAL ? (int)r : 0;
 }
 
-/* What the change would fail with, asked before anything is copied up for it. */
+/*
+ * What the change would fail with, asked before anything is copied up for it; 1: there is nothing
+ * to do, as is so of an ACL that is to be removed and not there.
+ */
 static int xattr_check(struct core *core, struct node *node, const struct xattr_change *change)
 {
 	bool must_exist = !change->value || change->flags & XATTR_REPLACE;
@@ -147,6 +153,8 @@ static int xattr_check(struct core *core, struct node *node, const struct xattr_
 
 	if (size >= 0)
 		return must_be_new ? -EEXIST : 0;
+	if (size == -ENODATA && !change->value && xattr_is_acl(change->key))
+		return 1;
 	return size == -ENODATA && !must_exist ? 0 : (int)size;
 }
 
@@ -187,8 +195,8 @@ static int xattr_apply(struct core *core, const struct core_call *call, struct n
 		r = copyup_node(core, call, node, COPYUP_META);
 	if (r == 0)
 		r = place_hold(core, node, PLACE_META, &place);
-	if (r < 0)
-		return r;
+	if (r != 0)
+		return r < 0 ? r : 0;
 	r = xattr_apply_at(core, &place, change);
 	place_release(core, &place);
 	if (r == 0 && node_is_dir(node))

@@ -159,7 +159,7 @@ def copied_by_stale_size(facts, op, results):
 def explain_result(facts, contender, op, rel, want, got):
     """The id of the rule that covers another result or errno of a whole operation, which is
     about rel, or None."""
-    if contender != 'plain' and op[0] == 'removexattr' and 'posix_acl' in op[4]:
+    if contender == 'kernel' and op[0] == 'removexattr' and 'posix_acl' in op[4]:
         if want is None and got == 'ENODATA':
             return facts.use('remove-absent-acl')
     if contender == 'veneer' and op[0] in ('chown', 'fchown') and op[4:] == [-1, -1]:
