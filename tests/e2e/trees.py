@@ -51,7 +51,10 @@ class Node(Attrs):
 
 @dataclass
 class Hard:
-    """A further name for another path of the same tree, built after everything else."""
+    """A further name for another path of the same tree, built after everything else.
+
+    A path that starts with ./ is one in the directory of the further name.
+    """
     path: str
 
 
@@ -119,7 +122,8 @@ def _hard_links(root, top, children):
     for name, spec in children.items():
         path = os.path.join(root, name)
         if isinstance(spec, Hard):
-            os.link(os.path.join(top, spec.path), path, follow_symlinks=False)
+            start = root if spec.path.startswith("./") else top
+            os.link(os.path.join(start, spec.path), path, follow_symlinks=False)
         elif isinstance(spec, (dict, Dir)):
             _hard_links(path, top, spec if isinstance(spec, dict) else spec.children)
 

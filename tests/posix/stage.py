@@ -10,6 +10,10 @@ from union import Union
 
 # A directory of a lower layer is renamed as on any other file system.
 OPTIONS = ("redirect_dir=on",)
+EVERYTHING = ("redirect_dir=on", "metacopy=on", "index=on")
+
+# Where objects come to lie by what is done through the mount.
+BY_HAND = ("copied", "metacopy", "redirected", "covered", "opaque")
 
 
 def _directories(spec):
@@ -22,6 +26,21 @@ def _directories(spec):
                children=children)
 
 
+def _something_else(spec):
+    """The same names, of other kinds."""
+    if isinstance(spec, (dict, Dir)):
+        return "was a file"
+    return Dir(children={"hidden": "was in a directory"})
+
+
+def _others(tree):
+    """In each of the tree's directories other things than there shall be, and more."""
+    return {name: Dir(children={**{each: _something_else(child)
+                                   for each, child in spec.children.items()},
+                                "-": "covered", "new": "covered", "missing": "covered"})
+            for name, spec in tree.items()}
+
+
 class Stage:
     """prepare() once; then `root` is where the tree is to be seen."""
 
@@ -29,7 +48,8 @@ class Stage:
         self.base = base
         self.name = name
         self.placement = placement
-        self.union = Union(base, contender, OPTIONS, may_differ) if contender else None
+        options = EVERYTHING if placement in BY_HAND else OPTIONS
+        self.union = Union(base, contender, options, may_differ) if contender else None
         self.root = os.path.join(base, "mnt" if contender else "plain")
         self._may_differ = may_differ
 
@@ -42,13 +62,68 @@ class Stage:
         if not self.union:
             trees.build(self.root, tree)
             return self.root
-        lower = {} if self.placement == "upper" else tree
-        upper = {"upper": tree, "lower": {}, "merged": _directories(tree).children}[self.placement]
+        lower, upper = self._layers(tree)
         self.union.declare([lower], upper)
         if guard:
             self.union.guard_lowers()
         self.union.mount()
+        if self.placement in BY_HAND:
+            getattr(self, f"_make_{self.placement}")(tree)
+            self.remount()
         return self.root
+
+    def _layers(self, tree):
+        if self.placement == "upper":
+            return {}, tree
+        if self.placement == "merged":
+            return tree, _directories(tree).children
+        if self.placement == "redirected":
+            return {"r" + name: spec for name, spec in tree.items()}, {}
+        if self.placement in ("covered", "opaque"):
+            return _others(tree), {}
+        return tree, {}
+
+    def _below(self):
+        for directory, _dirs, files in os.walk(self.root):
+            yield directory
+            for name in files:
+                yield os.path.join(directory, name)
+
+    def _make_metacopy(self, _tree):
+        """What says nothing new still has to be written down."""
+        for path in self._below():
+            st = os.lstat(path)
+            os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=False)
+
+    def _make_copied(self, tree):
+        self._make_metacopy(tree)
+        for path in self._below():
+            st = os.lstat(path)
+            if trees.stat.S_ISREG(st.st_mode) and st.st_size:
+                capability = trees.xattrs(path)
+                with open(path, "rb+") as file:
+                    data = file.read(1)
+                    file.seek(0)
+                    file.write(data)
+                for name, value in capability:
+                    os.setxattr(path, name, value)
+                os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
+
+    def _make_redirected(self, tree):
+        for name in tree:
+            os.rename(os.path.join(self.root, "r" + name), os.path.join(self.root, name))
+
+    def _make_covered(self, tree):
+        """Whiteouts below everything that is there, and where nothing is."""
+        for name in tree:
+            for each in os.scandir(os.path.join(self.root, name)):
+                trees.remove(each.path)
+        trees.build(self.root, tree)
+
+    def _make_opaque(self, tree):
+        for name in tree:
+            trees.remove(os.path.join(self.root, name))
+        trees.build(self.root, tree)
 
     def remount(self):
         """What was in memory only is gone afterwards."""

@@ -91,7 +91,7 @@ def attempt(function, *args, **kwargs):
     return outcome(lambda: function(*args, **kwargs))
 
 
-def _as(who, rows, paths):
+def act_as(who, rows, paths):
     """Every row's outcome, in a process of this identity."""
     read_end, write_end = os.pipe()
     pid = os.fork()
@@ -141,7 +141,7 @@ def run(stage, rows, kernel=None):
     got = {}
     for who in {row.who: None for row in rows}:
         mine = [index for index, row in enumerate(rows) if row.who == who]
-        got.update(zip(mine, _as(who, [rows[i] for i in mine], [paths[i] for i in mine])))
+        got.update(zip(mine, act_as(who, [rows[i] for i in mine], [paths[i] for i in mine])))
     wrong = []
     for index, row in enumerate(rows):
         args = (paths[index],) if row.before is None else (paths[index], before[index])
