@@ -14,7 +14,7 @@ import probe
 import trees
 from stage import BY_HAND, Stage
 
-EVERY = int(os.environ.get("POSIX_CELLS", "96"))
+EVERY = int(os.environ.get("POSIX_CELLS", "128"))
 PLACEMENTS = ("upper", "lower", "merged") + BY_HAND
 
 
