@@ -238,7 +238,11 @@ static int copyup_attributes(struct copyup *c)
 				  origin_set(c->core, c->layer, c->source, c->st.stx_mode, c->fd);
 	if (r == 0 && c->meta_only)
 		r = copyup_set_metacopy(c);
-	if (r == 0)
+	/*
+	 * A file without data is born when its data is. An attribute of its own would cost it a
+	 * block on many file systems, and it is to cost next to nothing.
+	 */
+	if (r == 0 && (!c->meta_only || node_has(c->node, NODE_METACOPY)))
 		quiet_keep(c->core, c->fd, &c->st);
 	return r < 0 ? r : clone_times(&clone);
 }
@@ -521,8 +525,11 @@ static int copyup_fill_file(struct copyup *c, int fd, const struct clone_privile
 
 	if (r == 0)
 		r = upper_truncate(fd, c->st.stx_size < c->limit ? c->st.stx_size : c->limit);
-	if (r == 0)
+	if (r == 0) {
+		quiet_present_birth(c->core, c->node, &c->st);
+		quiet_keep(c->core, fd, &c->st);
 		r = clone_restore(fd, &c->st, privileges);
+	}
 	if (r == 0 && c->core->fsync != CORE_FSYNC_VOLATILE)
 		r = upper_fsync(fd, false);
 	return r < 0 ? r : upper_removexattr(fd, core_key(c->core, XATTR_METACOPY));

@@ -137,6 +137,21 @@ void quiet_present_change(struct core *core, struct node *dir, struct statx *st)
 	node_unlock(core, dir);
 }
 
+/* Of a file whose data is in a lower, the data. */
+static void quiet_present_birth_of_data(struct core *core, struct node *node, struct statx *st)
+{
+	struct place place;
+	struct statx data;
+
+	if (place_hold(core, node, PLACE_DATA, &place) < 0)
+		return;
+	if (place_stat(&place, &data) == 0 && data.stx_mask & STATX_BTIME) {
+		st->stx_mask |= STATX_BTIME;
+		st->stx_btime = data.stx_btime;
+	}
+	place_release(core, &place);
+}
+
 void quiet_present_birth(struct core *core, struct node *node, struct statx *st)
 {
 	struct place place;
@@ -149,8 +164,11 @@ void quiet_present_birth(struct core *core, struct node *node, struct statx *st)
 				       sizeof(value));
 
 	place_release(core, &place);
-	if (size <= 0 || times_decode(value, (size_t)size, &times) < 0 || !times.has_birth)
+	if (size <= 0 || times_decode(value, (size_t)size, &times) < 0 || !times.has_birth) {
+		if (node_has(node, NODE_METACOPY))
+			quiet_present_birth_of_data(core, node, st);
 		return;
+	}
 	st->stx_mask |= STATX_BTIME;
 	st->stx_btime = (struct statx_timestamp){
 		.tv_sec = times.birth.tv_sec,
