@@ -43,6 +43,14 @@ static _Noreturn void lock_violation(const char *what, enum lock_rank held, enum
 	abort();
 }
 
+/* The lock is held: what is wanted from here on is compared with it. */
+static void lock_rank_note(const void *lock, enum lock_rank rank)
+{
+	if (lock_held_count == LOCK_HELD_MAX)
+		lock_violation("too many locks", rank, rank);
+	lock_held[lock_held_count++] = (struct lock_held){ .lock = lock, .rank = rank };
+}
+
 /* Called before waiting, so that a wrong order is found even when it does not deadlock. */
 static void lock_rank_push(const void *lock, enum lock_rank rank)
 {
@@ -56,9 +64,7 @@ static void lock_rank_push(const void *lock, enum lock_rank rank)
 		if (held->rank == rank && rank != LOCK_RANK_DIR)
 			lock_violation("two of one rank", held->rank, rank);
 	}
-	if (lock_held_count == LOCK_HELD_MAX)
-		lock_violation("too many locks", rank, rank);
-	lock_held[lock_held_count++] = (struct lock_held){ .lock = lock, .rank = rank };
+	lock_rank_note(lock, rank);
 }
 
 static void lock_rank_pop(const void *lock, enum lock_rank rank)
@@ -75,12 +81,14 @@ static void lock_rank_pop(const void *lock, enum lock_rank rank)
 
 #define lock_set_rank(lock, value) ((lock)->rank = (value))
 #define lock_push(lock) lock_rank_push((lock), (lock)->rank)
+#define lock_note(lock) lock_rank_note((lock), (lock)->rank)
 #define lock_pop(lock) lock_rank_pop((lock), (lock)->rank)
 
 #else
 
 #define lock_set_rank(lock, value) ((void)(value))
 #define lock_push(lock) ((void)0)
+#define lock_note(lock) ((void)0)
 #define lock_pop(lock) ((void)0)
 
 #endif
@@ -136,6 +144,14 @@ void lock_rw_read(struct lock_rw *lock)
 		error = pthread_rwlock_rdlock(&lock->rwlock);
 	while (error == EAGAIN);
 	lock_check(error);
+}
+
+bool lock_rw_try_read(struct lock_rw *lock)
+{
+	if (pthread_rwlock_tryrdlock(&lock->rwlock) != 0)
+		return false;
+	lock_note(lock);
+	return true;
 }
 
 void lock_rw_read_unlock(struct lock_rw *lock)

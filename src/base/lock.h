@@ -11,6 +11,7 @@
 #define VENEER_BASE_LOCK_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Lowest first: the order in which locks may be nested. docs/locking.md explains each. */
@@ -49,6 +50,8 @@ void lock_mutex_unlock(struct lock_mutex *lock);
 void lock_rw_init(struct lock_rw *lock, enum lock_rank rank);
 void lock_rw_deinit(struct lock_rw *lock);
 void lock_rw_read(struct lock_rw *lock);
+/* False instead of waiting. Of any rank: who does not wait is in nobody's way. */
+bool lock_rw_try_read(struct lock_rw *lock);
 void lock_rw_read_unlock(struct lock_rw *lock);
 void lock_rw_write(struct lock_rw *lock);
 void lock_rw_write_unlock(struct lock_rw *lock);

@@ -114,8 +114,12 @@ int target_check_free(struct core *core, struct target *target)
 void target_changed(struct core *core, struct node *dir, int subdirs)
 {
 	atomic_fetch_add(&dir->dir->version, 1);
-	if (subdirs && atomic_load(&dir->dir->subdirs) >= 0)
-		atomic_fetch_add(&dir->dir->subdirs, subdirs);
+	int64_t known = atomic_load(&dir->dir->subdirs);
+
+	/* It may become unknown at any time: listing_keep_subdirs(). */
+	while (subdirs && known >= 0 &&
+	       !atomic_compare_exchange_weak(&dir->dir->subdirs, &known, known + subdirs))
+		;
 	quiet_changed(core, dir);
 }
 

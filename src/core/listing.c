@@ -451,17 +451,23 @@ int listing_count_subdirs(struct core *core, struct node *node, uint64_t *count)
 		return 0;
 	}
 	struct listing *listing = listing_find(core, node);
+	bool whole = listing || lock_rw_try_read(&node->dir->lock);
 	int r = 0;
 
 	if (!listing) {
-		/* Without the lock a change may be seen half; its end makes the listing an old one. */
+		/* Whoever changes names may be who asks. What is seen of a change then is not
+		 * kept: the change would be counted once more at its end. */
 		r = listing_make(core, node, &listing);
+		if (r == 0 && whole)
+			listing_keep(core, node, listing);
+		if (whole)
+			lock_rw_read_unlock(&node->dir->lock);
 		if (r < 0)
 			return r;
-		listing_keep(core, node, listing);
 	}
 	*count = listing->subdirs;
-	listing_keep_subdirs(node->dir, listing);
+	if (whole)
+		listing_keep_subdirs(node->dir, listing);
 	listing_unref(listing);
 	return 0;
 }
