@@ -607,6 +607,9 @@ static bool copyup_must_replace(struct copyup *c)
 	if (!node_has(node, NODE_UPPER) || node_has(node, NODE_INDEXED) ||
 	    c->limit >= c->st.stx_size || c->st.stx_nlink != 1)
 		return false;
+	/* Its number is the upper file's own, which another file would not have. */
+	if (node->ino == ident_ino(&c->core->ident, c->core->layers[0].dev, node->upper_ino))
+		return false;
 	node_lock(c->core, node);
 	bool is_named = node->links;
 

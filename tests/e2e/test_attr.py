@@ -255,6 +255,17 @@ def test_copy_up_changes_no_time_of_its_directory(union, opts):
         u.remount()
 
 
+def test_inode_number_of_a_separated_name_that_is_truncated(union):
+    """Without an index the copy of one of several names is a file of its own, for good."""
+    u = union({"a": "x" * 100, "b": Hard("a")}, opts=["redirect_dir=on", "metacopy=on", "index=off"])
+    os.chmod(u / "a", 0o600)
+    before = u.ino("a")
+    os.truncate(u / "a", 10)
+    assert u.ino("a") == before
+    u.remount()
+    assert u.ino("a") == before and u.read("a") == b"x" * 10
+
+
 @pytest.mark.deviation("D-19")
 def test_a_refused_exchange_changes_nothing(union):
     u = union({"d": {}, "f": "x"}, opts=["redirect_dir=off"])
