@@ -254,7 +254,7 @@ def explain_change(facts, op, result, rel):
         return facts.use('hardlink-without-index')
     if facts.is_among(rel, facts.mapped):
         return facts.use('mmap-write-times')
-    if op[0] == 'fallocate' and result == 'EOPNOTSUPP':
+    if op[0] == 'fallocate' and result == 'ENOTSUP':
         return facts.use('refused-after-copy-up')
     if op[0] in ('setxattr', 'fsetxattr') and not isinstance(result, str):
         return facts.use('same-value-ctime')
