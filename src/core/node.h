@@ -58,7 +58,6 @@ struct link {
 	char name[];
 };
 
-/* What only directories have. */
 /* What is known of the change time that a directory in the upper shows: core/quiet.h. */
 enum quiet_state {
 	QUIET_UNKNOWN, /* not asked for yet, or not in the upper */
@@ -66,6 +65,7 @@ enum quiet_state {
 	QUIET_HIDES, /* an earlier one, if the real one is no later than times.until */
 };
 
+/* What only directories have. */
 struct node_dir {
 	struct lock_rw lock; /* the directory's names, see above */
 	struct ldir *_Atomic upper; /* counted; NULL until it is in the upper */
@@ -83,10 +83,10 @@ struct node_dir {
 	_Atomic bool watched; /* all its parts are, as far as they can be: watch_dir() */
 	struct watch_mark *marks; /* owned; lock of core->watch */
 	_Atomic uint64_t version; /* grows with every change of its names */
-	_Atomic int64_t subdirs; /* how many subdirectories, -1: not counted yet */
 	_Atomic uint32_t changes; /* grows with every change of it, after that */
 	_Atomic enum quiet_state quiet;
 	struct times times; /* node lock */
+	_Atomic int64_t subdirs; /* how many subdirectories, -1: not counted yet */
 	struct listing *listing; /* counted; the last merged listing, or NULL; node lock */
 };
 
