@@ -97,7 +97,9 @@ class Daemon:
         env = {name: value for name, value in os.environ.items()
                if name not in ('VENEER_FAULT', 'VENEER_COMMIT')}
         env.update({'VENEER_FAULT': fault} if fault else {})
-        env.update({'VENEER_COMMIT': commit} if commit else {})
+        if commit:
+            with open(commit, 'wb'):
+                env['VENEER_COMMIT'] = commit
         self.log_path = f'{stage.home}/log'
         with open(self.log_path, 'wb') as log:
             self.process = subprocess.Popen([program, '-f', '-o',
