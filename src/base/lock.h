@@ -20,7 +20,6 @@ enum lock_rank {
 	LOCK_RANK_HANDLE, /* one open directory's stream */
 	LOCK_RANK_DIR, /* the names of one directory; several may be held, see locking.md */
 	LOCK_RANK_INDEX, /* a change of an indexed file's number of names */
-	LOCK_RANK_RECALL, /* one makes a node that was known before */
 	LOCK_RANK_NODE, /* stripes: fields of one node */
 	LOCK_RANK_TABLE, /* stripes: name, identity and id tables */
 	LOCK_RANK_LDIR, /* where a layer directory is reachable */

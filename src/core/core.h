@@ -98,8 +98,36 @@ struct core *core_free(struct core *core);
  */
 void core_faults_arm(void);
 
+/*
+ * Passthrough: who has a file of the upper open reads and writes it without asking. All who have
+ * it open at once do so by the same number, or none does.
+ */
+struct core_backing {
+	/* A number above 0 for the open file @fd, which stays the caller's; or -errno: not this
+	 * one. Called with locks held: must not block, nor call the core. */
+	int (*open)(void *context, int fd);
+	void (*close)(void *context, int backing);
+	void *context;
+};
+
+/* Before the first call; @backing is borrowed. */
+void core_set_backing(struct core *core, const struct core_backing *backing);
+
+/* In a quiet moment: closes what can be opened again, so that no file system is kept busy. */
+void core_trim(struct core *core);
+
 /* True if nothing can be written (no upper, or read_only). */
 bool core_is_read_only(const struct core *core);
+/*
+ * Before the first call: files are changed without core_open() before. What that would have
+ * refused is refused to the change. Takes core_can_reopen().
+ */
+void core_do_without_open(struct core *core);
+/* True if every file that could be opened once can be opened again, whoever it belongs to, so
+ * that nothing hangs on core_open() and core_release(). */
+bool core_can_reopen(const struct core *core);
+/* True if there is an upper, on a file system that lies on other ones. */
+bool core_upper_is_stacked(const struct core *core);
 /* True if user.overlay.* is in use. */
 bool core_uses_user_xattrs(const struct core *core);
 
@@ -171,10 +199,10 @@ ssize_t core_readlink(struct core *core, uint64_t node, char *buf, size_t size);
  * so for the other creating calls.
  */
 int core_create(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
-		mode_t mode, int flags, struct core_entry *entry);
+		mode_t mode, int flags, struct core_entry *entry, int *backing);
 /* O_TMPFILE: a file without a name, open. */
 int core_tmpfile(struct core *core, const struct core_call *call, uint64_t parent, mode_t mode,
-		 int flags, struct core_entry *entry);
+		 int flags, struct core_entry *entry, int *backing);
 int core_mkdir(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
 	       mode_t mode, struct core_entry *entry);
 /* Also regular files. -EPERM for a character device 0:0, which would be a whiteout. */
@@ -199,9 +227,11 @@ int core_rename(struct core *core, const struct core_call *call, uint64_t parent
 /*
  * Opens for O_RDONLY, O_WRONLY or O_RDWR (O_TRUNC is the caller's to ask for by core_setattr).
  * Nothing is copied up: the first change does that. Data belongs to the node; an open only
- * keeps it reachable.
+ * keeps it reachable. *@backing: what core_backing.open() returned for the data file, by which
+ * this open reads and writes until core_release(); 0: by core_read() and core_write().
  */
-int core_open(struct core *core, const struct core_call *call, uint64_t node, int flags);
+int core_open(struct core *core, const struct core_call *call, uint64_t node, int flags,
+	      int *backing);
 /* Puts data into the kernel's cache of @node, which is of @size bytes at @offset. 0 or -errno. */
 typedef int core_store_fn(void *context, uint64_t node, uint64_t offset, const void *data,
 			  size_t size);
@@ -249,8 +279,18 @@ struct core_dirent {
 	struct core_entry entry;
 };
 
+/*
+ * What the kernel may do with entries that it was given: it goes on from its own copy with a
+ * cookie of one handle where another was, so all must mean the same by it.
+ */
+enum core_dircache {
+	CORE_DIRCACHE_NONE, /* not keep them */
+	CORE_DIRCACHE_FRESH, /* keep what it reads from now on, but not what it has */
+	CORE_DIRCACHE_KEEP, /* use what it has */
+};
+
 /* An open directory; *@handle is an id. */
-int core_opendir(struct core *core, uint64_t node, uint64_t *handle);
+int core_opendir(struct core *core, uint64_t node, uint64_t *handle, enum core_dircache *cache);
 void core_releasedir(struct core *core, uint64_t handle);
 /*
  * Calls @emit for the entries after @offset (0: from the start, freshly read) until it returns

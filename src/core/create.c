@@ -35,6 +35,7 @@
 struct creation {
 	const struct core_call *call;
 	mode_t mode; /* with its type */
+	int backing; /* of the file, once it is open; as core_open() */
 	dev_t rdev;
 	const char *target; /* of a symbolic link */
 	int fd; /* a regular file comes open for reading and writing; else -1. Owned. */
@@ -255,8 +256,8 @@ static void creation_mark_opaque(struct core *core, struct creation *c, const st
 
 /* ---- its node ---- */
 
-/* Opens the new file for the caller who made it. */
-static int creation_open(struct core *core, struct creation *c, const struct statx *st,
+/* Keeps what is open anyway: who made a file writes to it; @open: has it open. */
+static int creation_keep(struct core *core, struct creation *c, const struct statx *st, bool open,
 			 struct node *node)
 {
 	struct node_file *file = node_get_file(core, node);
@@ -264,8 +265,7 @@ static int creation_open(struct core *core, struct creation *c, const struct sta
 
 	if (!data)
 		return -ENOMEM;
-	file->data = data;
-	file->opens = 1;
+	datafd_adopt(core, node, data, st->stx_mode, open, &c->backing);
 	return 0;
 }
 
@@ -276,15 +276,17 @@ static int creation_node(struct core *core, struct creation *c, const struct sta
 	struct node *node = ino ? node_new(core, c->mode, ino) : NULL;
 	int r = node ? 0 : -ENOMEM;
 
-	if (r == 0 && open)
-		r = creation_open(core, c, st, node);
+	if (r == 0) {
+		node->upper_ino = st->stx_ino;
+		node_set(node, NODE_UPPER);
+		if (c->fd >= 0)
+			r = creation_keep(core, c, st, open, node);
+	}
 	if (r < 0) {
 		if (node)
 			node_unref(core, node);
 		return r;
 	}
-	node->upper_ino = st->stx_ino;
-	node_set(node, NODE_UPPER);
 	*nodep = node;
 	return 0;
 }
@@ -358,12 +360,15 @@ static int creation_run(struct core *core, struct creation *c, uint64_t parent, 
 /* ---- the calls ---- */
 
 int core_create(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
-		mode_t mode, int flags, struct core_entry *entry)
+		mode_t mode, int flags, struct core_entry *entry, int *backing)
 {
 	struct creation c = { .call = call, .mode = (mode & 07777) | S_IFREG, .fd = -1 };
+	int r;
 
 	(void)flags; /* the data file serves every mode of opening */
-	return creation_run(core, &c, parent, name, true, entry);
+	r = creation_run(core, &c, parent, name, true, entry);
+	*backing = c.backing;
+	return r;
 }
 
 int core_mkdir(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
@@ -483,7 +488,7 @@ static int tmpfile_make_for(struct core *core, struct creation *c, struct node *
 }
 
 int core_tmpfile(struct core *core, const struct core_call *call, uint64_t parent, mode_t mode,
-		 int flags, struct core_entry *entry)
+		 int flags, struct core_entry *entry, int *backing)
 {
 	struct creation c = { .call = call, .mode = (mode & 07777) | S_IFREG, .fd = -1 };
 	struct node *dir;
@@ -498,5 +503,6 @@ int core_tmpfile(struct core *core, const struct core_call *call, uint64_t paren
 		r = tmpfile_adopt(core, &c, entry);
 	if (c.fd >= 0)
 		close(c.fd);
+	*backing = c.backing;
 	return r;
 }

@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/util.h"
 #include "core/place.h"
 #include "core/upper.h"
 #include "core/verity.h"
@@ -236,42 +237,112 @@ static void datafd_keep(struct core *core, struct node *node, struct datafd *dat
 	node_unlock(core, node);
 }
 
-int datafd_open(struct core *core, struct node *node, bool write)
+/* What cannot be opened is told now, and what can is kept open. */
+static int datafd_open_now(struct core *core, struct node *node, bool write)
+{
+	struct datafd *data;
+	int fd = datafd_acquire(core, node, write && node_data_is_upper(node), &data);
+
+	if (fd < 0)
+		return fd;
+	datafd_keep(core, node, data);
+	datafd_release(core, data);
+	return 0;
+}
+
+/*
+ * The first who opens a file decides for all who have it open at the same time: the kernel takes
+ * no mixture. A file of a lower is never passed through, as its data will be another file's; nor
+ * one with set-id bits, which only a served write takes away.
+ */
+static void datafd_pass_locked(struct core *core, struct node *node, int fd, mode_t mode)
+{
+	struct node_file *file = node->file;
+
+	if (core->backing && file->opens == 1 && fd >= 0 && node_data_is_upper(node) &&
+	    !(mode & (S_ISUID | S_ISGID)))
+		file->backing = core->backing->open(core->backing->context, fd);
+}
+
+/*
+ * What to pass @node through, before it is known whether it will be: a descriptor, or -1. Not
+ * open for writing: the kernel opens it anew as each caller wants it, and a file system without
+ * writers can be made read-only.
+ */
+static int datafd_open_passed(struct core *core, struct node *node, struct statx *st)
+{
+	struct place place;
+	bool may;
+
+	node_lock(core, node);
+	may = core->backing && node->file->opens == 0 && node_data_is_upper(node);
+	node_unlock(core, node);
+	if (!may || place_hold(core, node, PLACE_DATA, &place) < 0)
+		return -1;
+	_cleanup_close_ int fd = place_open(&place, O_RDONLY | O_NONBLOCK);
+
+	if (fd >= 0 && (!place.is_upper || datafd_check(core, node, &place, fd, st) < 0))
+		cleanup_close(&fd);
+	place_release(core, &place);
+	return fd_take(&fd);
+}
+
+int datafd_open(struct core *core, struct node *node, bool write, int *backing)
 {
 	struct node_file *file = node_get_file(core, node);
+	struct statx st = { 0 };
+	int r = 0;
 
+	*backing = 0;
 	if (!file)
 		return -ENOMEM;
+	_cleanup_close_ int fd = datafd_open_passed(core, node, &st);
+
 	node_lock(core, node);
 	while (node_has(node, NODE_WARMING))
 		node_wait(core, node, 50);
 	file->opens++; /* first: what is opened from here on is kept */
+	datafd_pass_locked(core, node, fd, st.stx_mode);
+	*backing = MAX(file->backing, 0);
 	node_unlock(core, node);
-	if (!core->can_override || verity_must_check(core, node)) {
-		/* What cannot be opened is told now, and what can is kept open. */
-		struct datafd *data;
-		int fd = datafd_acquire(core, node, write && node_data_is_upper(node), &data);
-
-		if (fd < 0) {
-			datafd_close(core, node);
-			return fd;
-		}
-		datafd_keep(core, node, data);
-		datafd_release(core, data);
-	}
-	return 0;
+	if (!core->can_override || verity_must_check(core, node))
+		r = datafd_open_now(core, node, write);
+	if (r < 0)
+		datafd_close(core, node);
+	return r;
 }
 
 void datafd_close(struct core *core, struct node *node)
 {
 	struct datafd *data = NULL;
+	int backing = 0;
 
 	node_lock(core, node);
-	if (node->file && node->file->opens > 0 && --node->file->opens == 0)
+	if (node->file && node->file->opens > 0 && --node->file->opens == 0) {
 		data = ptr_take(node->file->data);
+		backing = node->file->backing;
+		node->file->backing = 0;
+	}
 	node_unlock(core, node);
+	if (backing > 0)
+		core->backing->close(core->backing->context, backing);
 	if (data)
 		datafd_unref(core, data);
+}
+
+void datafd_adopt(struct core *core, struct node *node, struct datafd *data, mode_t mode,
+		  bool is_open, int *backing)
+{
+	node_lock(core, node);
+	node->file->opens = is_open ? 1 : 0;
+	datafd_install_locked(node->file, data);
+	/* Nobody closes it meanwhile: its node is not in the tables yet. */
+	if (is_open && fdslot_pin(&data->slot) >= 0) {
+		datafd_pass_locked(core, node, data->slot.fd, mode);
+		fdslot_unpin(&data->slot);
+	}
+	*backing = MAX(node->file->backing, 0);
+	node_unlock(core, node);
 }
 
 void datafd_replace_locked(struct core *core, struct node *node, struct datafd *data,

@@ -18,9 +18,15 @@
 int datafd_acquire(struct core *core, struct node *node, bool write, struct datafd **datap);
 void datafd_release(struct core *core, struct datafd *data);
 
-/* One more or one less who has it open. @writable: keep what cannot be opened again. */
-int datafd_open(struct core *core, struct node *node, bool write);
+/*
+ * One more or one less who has it open. @write: keep what cannot be opened again. *@backing: as
+ * core_open().
+ */
+int datafd_open(struct core *core, struct node *node, bool write, int *backing);
 void datafd_close(struct core *core, struct node *node);
+/* The data file of @node, which is new and nobody else's yet; @is_open: as if by datafd_open(). */
+void datafd_adopt(struct core *core, struct node *node, struct datafd *data, mode_t mode,
+		  bool is_open, int *backing);
 
 /*
  * The data now lies in the upper file @fd, which is taken over (-1: reopen it on demand).

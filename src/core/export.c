@@ -11,7 +11,6 @@
 #include "core/internal.h"
 #include "core/lookup.h"
 
-#define EXPORT_TRIES 8
 /* Deeper trees can be made, step by step; a handle of an object in one may be stale. */
 #define EXPORT_DEPTH_MAX (1u << 16)
 
@@ -86,8 +85,8 @@ static struct node *export_find_dir(struct core *core, uint64_t id)
 	return node;
 }
 
-/* The object @id with a reference, or NULL: it is not where it was. */
-static struct node *export_try(struct core *core, uint64_t id)
+/* The object @id with a reference, or NULL: it is gone, or was forgotten here as well. */
+static struct node *export_find(struct core *core, uint64_t id)
 {
 	struct node *node = node_find(core, id);
 	char name[NAME_MAX + 1];
@@ -101,25 +100,6 @@ static struct node *export_try(struct core *core, uint64_t id)
 			continue;
 		node = export_lookup(core, dir, name, id);
 		node_unref(core, dir);
-	}
-	return node;
-}
-
-/*
- * The object @id with a reference, or NULL: it is gone, or was forgotten here as well.  It, or a
- * directory above, may be renamed while we look, and forgotten again: what is gone for good has no
- * record.
- */
-static struct node *export_find(struct core *core, uint64_t id)
-{
-	struct node *node = NULL;
-	bool is_known = true;
-
-	for (int i = 0; i < EXPORT_TRIES && !node && is_known; i++) {
-		uint64_t parent;
-
-		is_known = i == 0 || recall_find_id(&core->recall, id, 0, &parent, NULL);
-		node = export_try(core, id);
 	}
 	return node;
 }

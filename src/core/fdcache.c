@@ -7,6 +7,7 @@
 #include "core/fdcache.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
@@ -81,13 +82,12 @@ static int fdcache_reclaim_locked(struct fdcache *cache)
 	return -1;
 }
 
-/* When the process has no descriptor left. */
-static bool fdcache_make_room(void *context)
+/* Closes up to @count; how many there were. */
+static unsigned int fdcache_close(struct fdcache *cache, unsigned int count)
 {
-	struct fdcache *cache = context;
 	unsigned int closed = 0;
 
-	for (; closed < FDCACHE_ROOM; closed++) {
+	for (; closed < count; closed++) {
 		lock_mutex_lock(&cache->lock);
 		int fd = fdcache_reclaim_locked(cache);
 
@@ -96,7 +96,18 @@ static bool fdcache_make_room(void *context)
 			break;
 		close(fd);
 	}
-	return closed > 0;
+	return closed;
+}
+
+/* When the process has no descriptor left. */
+static bool fdcache_make_room(void *context)
+{
+	return fdcache_close(context, FDCACHE_ROOM) > 0;
+}
+
+void fdcache_trim(struct fdcache *cache)
+{
+	fdcache_close(cache, UINT_MAX);
 }
 
 void fdcache_init(struct fdcache *cache, unsigned int max)

@@ -34,6 +34,9 @@ void fdcache_init(struct fdcache *cache, unsigned int max);
 /* Every slot must be closed (asserted). */
 void fdcache_deinit(struct fdcache *cache);
 
+/* Closes every descriptor that nobody holds. */
+void fdcache_trim(struct fdcache *cache);
+
 void fdslot_init(struct fdslot *slot);
 /* The descriptor, pinned, or -1 if the slot is closed. Never blocks. */
 int fdslot_pin(struct fdslot *slot);

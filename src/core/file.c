@@ -46,17 +46,18 @@ static int file_check_open(struct core *core, const struct node *node, int flags
 	return 0;
 }
 
-int core_open(struct core *core, const struct core_call *call, uint64_t id, int flags)
+int core_open(struct core *core, const struct core_call *call, uint64_t id, int flags, int *backing)
 {
 	struct node *node;
 	int r = node_find_file(core, id, &node);
 
 	(void)call;
+	*backing = 0;
 	if (r < 0)
 		return r;
 	r = file_check_open(core, node, flags);
 	if (r == 0)
-		r = datafd_open(core, node, (flags & O_ACCMODE) != O_RDONLY);
+		r = datafd_open(core, node, (flags & O_ACCMODE) != O_RDONLY, backing);
 	node_unref(core, node);
 	return r;
 }
@@ -127,6 +128,18 @@ static void file_end_change(struct core *core, struct node *node, struct datafd 
 	node_unref(core, node);
 }
 
+/* What nobody opened was not checked to be open for appending. */
+static int file_check_append(struct core *core, const struct node *node, int fd, uint64_t offset)
+{
+	struct statx st;
+
+	if (!core->no_open || !node_has(node, NODE_APPEND))
+		return 0;
+	int r = sys_stat(fd, "", &st);
+
+	return r == 0 && offset < st.stx_size ? -EPERM : r;
+}
+
 ssize_t core_write(struct core *core, const struct core_call *call, uint64_t id, const void *buf,
 		   size_t size, uint64_t offset, bool kill_suidgid)
 {
@@ -136,8 +149,10 @@ ssize_t core_write(struct core *core, const struct core_call *call, uint64_t id,
 
 	if (fd < 0)
 		return fd;
-	ssize_t r = kill_suidgid ? attr_kill_suidgid_before(core, call, fd, offset + 1) : 0;
+	ssize_t r = file_check_append(core, node, fd, offset);
 
+	if (r == 0 && kill_suidgid)
+		r = attr_kill_suidgid_before(core, call, fd, offset + 1);
 	if (r == 0)
 		r = upper_write(fd, buf, size, offset);
 	file_end_change(core, node, data);

@@ -40,6 +40,8 @@ struct core {
 	struct core_trap *traps;
 	unsigned int trap_count;
 	struct node *root; /* counted */
+	bool no_open; /* core_do_without_open() */
+	const struct core_backing *backing; /* or NULL; borrowed */
 	unsigned int orphan_max; /* how many orphans may keep a descriptor */
 
 	bool keeps_numbers; /* a lower's origins cannot be followed: core/origintable.h */

@@ -389,7 +389,7 @@ static int listing_make(struct core *core, struct node *node, struct listing **l
 }
 
 /* The cached listing if nothing has changed since, with a reference. */
-static struct listing *listing_find(struct core *core, struct node *node)
+struct listing *listing_find(struct core *core, struct node *node)
 {
 	struct node_dir *dir = node->dir;
 	struct listing *listing = NULL;

@@ -33,6 +33,8 @@ struct listing {
  * no directory lock. -ENOENT: the directory was removed.
  */
 int listing_get(struct core *core, struct node *node, struct listing **listingp);
+/* The cached one if it is of the current version, with one reference; or NULL. */
+struct listing *listing_find(struct core *core, struct node *node);
 struct listing *listing_ref(struct listing *listing);
 struct listing *listing_unref(struct listing *listing);
 

@@ -152,25 +152,19 @@ static uint64_t found_id(struct core *core, struct node *parent, const char *nam
 	return id || !found_has_names(found) ? id : recall_find_ino(&core->recall, ino);
 }
 
-/* What was found, and where. */
-struct settling {
-	struct node *parent; /* borrowed, as are the next two */
-	const char *name;
-	struct found *found;
-	uint64_t ino, id; /* found_ino(), found_id() */
-};
-
-static int node_make(struct core *core, const struct settling *settling, struct node **nodep)
+static int node_make(struct core *core, struct node *parent, const char *name, struct found *found,
+		     struct node **nodep)
 {
-	struct found *found = settling->found;
-	mode_t type = found->is_dir ? S_IFDIR : found_top_stat(found)->stx_mode;
-	struct node *node =
-		settling->ino ? node_new_again(core, type, settling->ino, settling->id) : NULL;
+	const struct statx *st = found_top_stat(found);
+	mode_t type = found->is_dir ? S_IFDIR : st->stx_mode;
+	uint64_t ino = found_ino(core, parent, found);
+	uint64_t id = found_id(core, parent, name, found, ino);
+	struct node *node = ino ? node_new_again(core, type, ino, id) : NULL;
 
 	if (!node)
 		return -ENOMEM;
 	int r = found->is_dir ? node_fill_dir(node, found) :
-				node_fill_file(core, node, found, settling->name);
+				node_fill_file(core, node, found, name);
 
 	if (r < 0) {
 		node_unref(core, node);
@@ -206,11 +200,11 @@ static struct node *node_find_same(struct core *core, const struct found *found)
 }
 
 /* Gives the node of @found its name; two lookups of one name, or of two names, may meet. */
-static int node_settle_as(struct core *core, const struct settling *settling, struct node **nodep)
+static int node_settle(struct core *core, struct node *parent, const char *name,
+		       struct found *found, struct node **nodep)
 {
-	const struct found *found = settling->found;
 	struct node *node = node_find_same(core, found);
-	int r = node ? 0 : node_make(core, settling, &node);
+	int r = node ? 0 : node_make(core, parent, name, found, &node);
 
 	if (r < 0)
 		return r;
@@ -222,29 +216,12 @@ static int node_settle_as(struct core *core, const struct settling *settling, st
 			node_unref(core, node);
 		node = first;
 	}
-	struct node *owner = node_add_name(core, node, settling->parent, settling->name);
+	struct node *owner = node_add_name(core, node, parent, name);
 
 	if (owner != node)
 		node_unref(core, node);
 	*nodep = owner;
 	return owner ? 0 : -ENOMEM;
-}
-
-static int node_settle(struct core *core, struct node *parent, const char *name,
-		       struct found *found, struct node **nodep)
-{
-	struct settling settling = { .parent = parent, .name = name, .found = found };
-
-	settling.ino = found_ino(core, parent, found);
-	settling.id = found_id(core, parent, name, found, settling.ino);
-	if (!settling.id)
-		return node_settle_as(core, &settling, nodep);
-	recall_lock(&core->recall, settling.id);
-	*nodep = node_find_name(core, parent, name); /* by another who held the lock before */
-	int r = *nodep ? 0 : node_settle_as(core, &settling, nodep);
-
-	recall_unlock(&core->recall, settling.id);
-	return r;
 }
 
 /* True if what the layers hold now is what @node was made from. */

@@ -58,6 +58,13 @@ struct link {
 	char name[];
 };
 
+/* Cookies of a stream are its file system's, those of a listing are good for one version. */
+enum core_dircache_of {
+	DIRCACHE_OF_NOTHING,
+	DIRCACHE_OF_STREAM,
+	DIRCACHE_OF_LISTING,
+};
+
 /* What is known of the change time that a directory in the upper shows: core/quiet.h. */
 enum quiet_state {
 	QUIET_UNKNOWN, /* not asked for yet, or not in the upper */
@@ -88,6 +95,12 @@ struct node_dir {
 	struct times times; /* node lock */
 	_Atomic int64_t subdirs; /* how many subdirectories, -1: not counted yet */
 	struct listing *listing; /* counted; the last merged listing, or NULL; node lock */
+	/* What the kernel may have cached of it, and whose cookies that has; node lock. */
+	enum core_dircache_of cached_of;
+	uint64_t cached_version;
+	/* Open handles, and the version that all of them have seen; node lock. */
+	unsigned int handles;
+	uint64_t handles_version;
 };
 
 /* An open data file; its descriptor may be closed by the cache at any time it is not pinned. */
@@ -106,6 +119,7 @@ struct datafd {
 struct node_file {
 	struct datafd *data; /* counted; the current data file, or NULL; node lock */
 	unsigned int opens; /* node lock */
+	int backing; /* > 0: all of them reach the data file directly, by this number; node lock */
 	/* Of an orphan in the upper: an O_PATH descriptor, pinned while it is kept (node lock), or
 	 * a name in the work directory, constant once set. */
 	struct fdslot orphan_slot;

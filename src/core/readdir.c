@@ -94,16 +94,74 @@ static void dirhandle_unref(struct core *core, struct dirhandle *handle)
 	free(handle);
 }
 
+/* ---- both ---- */
+
+/* The only real directory of the node, with a reference; NULL: what it shows is made up. */
+static struct ldir *readdir_single(struct core *core, struct node *node)
+{
+	struct node_dir *dir = node->dir;
+	struct ldir *ldir = NULL;
+
+	node_lock(core, node);
+	if (dir->upper && dir->lower_count == 0)
+		ldir = ldir_ref(dir->upper);
+	else if (!dir->upper && dir->lower_count == 1)
+		ldir = dir->lowers[0]->is_mount_point ? NULL : ldir_ref(dir->lowers[0]);
+	node_unlock(core, node);
+	return ldir;
+}
+
+/*
+ * Where a handle begins before it is first read: the kernel may have the entries up to some
+ * cookie from another handle, and go on with this one after a change. Decides what it may keep.
+ *
+ * A handle that was opened before a change has cookies of the time before. Were the kernel to
+ * fill its copy anew while there is such a handle, it would look for the old cookie among new
+ * ones: then nothing is kept until that handle is gone.
+ */
+static enum core_dircache dirhandle_begin(struct core *core, struct dirhandle *handle)
+{
+	struct node_dir *dir = handle->node->dir;
+	enum core_dircache cache = CORE_DIRCACHE_NONE;
+
+	handle->ldir = readdir_single(core, handle->node);
+	handle->listing = handle->ldir ? NULL : listing_find(core, handle->node);
+	handle->is_started = handle->ldir || handle->listing;
+	enum core_dircache_of of = handle->ldir ? DIRCACHE_OF_STREAM : DIRCACHE_OF_LISTING;
+
+	node_lock(core, handle->node);
+	uint64_t version = atomic_load(&dir->version);
+
+	if (dir->handles++ == 0)
+		dir->handles_version = version;
+	if (dir->handles_version == version) {
+		bool keep = handle->is_started && dir->cached_of == of &&
+			    (handle->ldir || (dir->cached_version == version &&
+					      handle->listing->version == version));
+
+		cache = keep ? CORE_DIRCACHE_KEEP : CORE_DIRCACHE_FRESH;
+		dir->cached_of = of;
+		dir->cached_version = version;
+	} else {
+		dir->cached_of = DIRCACHE_OF_NOTHING;
+	}
+	node_unlock(core, handle->node);
+	return cache;
+}
+
 /* Takes the id away, once, however many ask for it. */
 static void dirhandle_release(struct core *core, struct dirhandle *handle)
 {
 	if (atomic_exchange(&handle->is_released, true))
 		return;
+	node_lock(core, handle->node);
+	handle->node->dir->handles--;
+	node_unlock(core, handle->node);
 	idtable_remove(core->handles, handle->id, handle);
 	dirhandle_unref(core, handle);
 }
 
-int core_opendir(struct core *core, uint64_t node_id, uint64_t *handlep)
+int core_opendir(struct core *core, uint64_t node_id, uint64_t *handlep, enum core_dircache *cache)
 {
 	struct node *node = node_find(core, node_id);
 
@@ -125,6 +183,7 @@ int core_opendir(struct core *core, uint64_t node_id, uint64_t *handlep)
 		dirhandle_unref(core, handle);
 		return -ENOMEM;
 	}
+	*cache = dirhandle_begin(core, handle);
 	*handlep = handle->id;
 	return 0;
 }
@@ -367,23 +426,6 @@ static int dirhandle_read_stream(struct dirhandle *handle, const struct reading 
 
 	fdslot_unpin(&handle->slot);
 	return r;
-}
-
-/* ---- both ---- */
-
-/* The only real directory of the node, with a reference; NULL: what it shows is made up. */
-static struct ldir *readdir_single(struct core *core, struct node *node)
-{
-	struct node_dir *dir = node->dir;
-	struct ldir *ldir = NULL;
-
-	node_lock(core, node);
-	if (dir->upper && dir->lower_count == 0)
-		ldir = ldir_ref(dir->upper);
-	else if (!dir->upper && dir->lower_count == 1)
-		ldir = dir->lowers[0]->is_mount_point ? NULL : ldir_ref(dir->lowers[0]);
-	node_unlock(core, node);
-	return ldir;
 }
 
 static bool readdir_is_dead(struct node *node)

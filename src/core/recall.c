@@ -329,21 +329,9 @@ bool recall_find_id(struct recall *recall, uint64_t id, unsigned int which, uint
 
 /* ---- life ---- */
 
-void recall_lock(struct recall *recall, uint64_t id)
-{
-	lock_mutex_lock(&recall->makers[id % RECALL_MAKERS]);
-}
-
-void recall_unlock(struct recall *recall, uint64_t id)
-{
-	lock_mutex_unlock(&recall->makers[id % RECALL_MAKERS]);
-}
-
 void recall_init(struct recall *recall, size_t limit)
 {
 	*recall = (struct recall){ .limit = limit };
-	for (unsigned int i = 0; i < RECALL_MAKERS; i++)
-		lock_mutex_init(&recall->makers[i], LOCK_RANK_RECALL);
 	lock_mutex_init(&recall->lock, LOCK_RANK_LEAF);
 }
 
@@ -358,7 +346,5 @@ void recall_close(struct recall *recall)
 void recall_deinit(struct recall *recall)
 {
 	recall_close(recall);
-	for (unsigned int i = 0; i < RECALL_MAKERS; i++)
-		lock_mutex_deinit(&recall->makers[i]);
 	lock_mutex_deinit(&recall->lock);
 }

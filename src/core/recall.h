@@ -22,12 +22,7 @@
 #define RECALL_LIMIT_DEFAULT (3u << 19)
 #define RECALL_LIMIT_EXPORT (256u << 20)
 
-#define RECALL_MAKERS 16
-
 struct recall {
-	/* LOCK_RANK_RECALL: held while a node is made with an id of the past, so that nobody makes
-	 * the same one with a new id. By id. */
-	struct lock_mutex makers[RECALL_MAKERS];
 	struct lock_mutex lock; /* LOCK_RANK_LEAF: guards everything below */
 	_Atomic uint32_t count; /* of records; 0, without the lock: there is nothing to find */
 	unsigned char *region; /* owned; NULL while there are none */
@@ -48,10 +43,6 @@ void recall_init(struct recall *recall, size_t limit);
 void recall_deinit(struct recall *recall);
 /* Drops everything; from now on nothing is remembered. */
 void recall_close(struct recall *recall);
-
-/* Who makes the node @id is alone with it. */
-void recall_lock(struct recall *recall, uint64_t id);
-void recall_unlock(struct recall *recall, uint64_t id);
 
 /* Being out of memory is not told: it only costs an id. */
 void recall_note(struct recall *recall, const struct recall_entry *entry);

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <linux/capability.h>
+#include <linux/magic.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -247,6 +248,35 @@ bool core_uses_user_xattrs(const struct core *core)
 void core_faults_arm(void)
 {
 	upper_faults_arm();
+}
+
+void core_set_backing(struct core *core, const struct core_backing *backing)
+{
+	core->backing = backing;
+}
+
+void core_trim(struct core *core)
+{
+	fdcache_trim(&core->fds);
+}
+
+void core_do_without_open(struct core *core)
+{
+	core->no_open = true;
+}
+
+bool core_can_reopen(const struct core *core)
+{
+	return core->can_override && core->verity == CORE_VERITY_OFF;
+}
+
+bool core_upper_is_stacked(const struct core *core)
+{
+	long magic;
+
+	if (!core->has_upper || sys_fs_magic(core->layers[0].fd, &magic) < 0)
+		return false;
+	return magic == OVERLAYFS_SUPER_MAGIC || magic == FUSE_SUPER_MAGIC;
 }
 
 int core_statfs(struct core *core, struct statvfs *st)

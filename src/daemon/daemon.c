@@ -19,6 +19,7 @@
 #include "base/util.h"
 #include "daemon/connect.h"
 #include "daemon/control.h"
+#include "daemon/datapath.h"
 #include "daemon/idle.h"
 #include "daemon/mount.h"
 #include "daemon/ops.h"
@@ -42,6 +43,7 @@ struct daemon {
 	struct control control;
 	struct idle idle;
 	struct ops ops;
+	struct datapath datapath;
 	struct mount mount;
 	struct core *core;
 	struct fuse_session *session;
@@ -114,12 +116,8 @@ static int daemon_open_core(struct daemon *daemon, struct strbuf *why)
 
 	if (r < 0)
 		return r;
-	daemon->ops = (struct ops){
-		.core = daemon->core,
-		.idle = &daemon->idle,
-		.open_flags = daemon->options->layers_change ? 0 : FOPEN_KEEP_CACHE,
-	};
-	return 0;
+	daemon->ops = (struct ops){ .core = daemon->core, .idle = &daemon->idle };
+	return datapath_init(&daemon->datapath, daemon->options, daemon->core, &daemon->ops, why);
 }
 
 static int daemon_connect(struct daemon *daemon, int fd)
@@ -129,6 +127,7 @@ static int daemon_connect(struct daemon *daemon, int fd)
 		.handlers = &ops_handlers,
 		.valid = options->timeout,
 		.data_may_change = options->layers_change,
+		.passthrough_depth = datapath_depth(&daemon->datapath, daemon->core),
 		.only_owner = options->allow_root,
 		.owner = getuid(),
 		.thread_start = daemon_thread_start,
@@ -152,6 +151,7 @@ static int daemon_connect(struct daemon *daemon, int fd)
 	r = connect_new(options, daemon->session, &dev, &daemon->transport);
 	if (r < 0)
 		return r;
+	daemon->datapath.transport = daemon->transport;
 	core_faults_arm();
 	r = fuse_transport_start(daemon->transport);
 	return r < 0 ? r : watcher_start(&daemon->watcher, daemon->core, daemon->transport);
@@ -213,6 +213,7 @@ static int daemon_timeout_ms(const struct daemon *daemon)
 static void daemon_trim(struct daemon *daemon)
 {
 	fuse_transport_trim(daemon->transport);
+	core_trim(daemon->core);
 	malloc_trim(0);
 }
 
@@ -238,6 +239,7 @@ static void daemon_open_server(struct daemon *daemon)
 		.session = daemon->session,
 		.transport = daemon->transport,
 		.options = daemon->options,
+		.datapath = &daemon->datapath,
 		.directory = daemon->directory,
 	};
 	clock_gettime(CLOCK_MONOTONIC, &daemon->report.started);

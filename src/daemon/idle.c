@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "daemon/idle.h"
 
-/* Below this it is not worth the main thread's waking up. */
-#define IDLE_WORTHWHILE (1U << 20)
-
 void idle_init(struct idle *idle, struct control *control)
 {
 	*idle = (struct idle){ .control = control };

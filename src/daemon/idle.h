@@ -14,6 +14,8 @@
 
 /* How long no memory may have been noted before it is given back. */
 #define IDLE_QUIET_MS 250
+/* Below this it is not worth the main thread's waking up. */
+#define IDLE_WORTHWHILE ((size_t)1 << 20)
 
 struct idle {
 	struct control *control; /* borrowed */
@@ -25,7 +27,7 @@ struct idle {
 };
 
 void idle_init(struct idle *idle, struct control *control);
-/* @size bytes may be free now. Any thread; cheap. */
+/* @size bytes may be free now, or as much as IDLE_WORTHWHILE else to let go of. Any thread; cheap. */
 void idle_note(struct idle *idle, size_t size);
 
 /* Main thread: CONTROL_BUSY came. */

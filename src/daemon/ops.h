@@ -14,6 +14,8 @@ struct ops {
 	struct core *core; /* borrowed */
 	struct idle *idle; /* borrowed */
 	uint32_t open_flags; /* FOPEN_* of every open file */
+	bool caches_dirs; /* the kernel may keep listings */
+	bool is_openless; /* files are not opened: the kernel is told so when it first asks */
 };
 
 /* The handlers; their context is a struct ops. */

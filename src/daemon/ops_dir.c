@@ -5,13 +5,18 @@
 int ops_dir_open(void *context, struct fuse_request *request)
 {
 	struct ops *ops = context;
-	uint64_t handle;
-	int r = core_opendir(ops->core, request->node, &handle);
+	struct fuse_opened opened = { 0 };
+	enum core_dircache cache;
+	int r = core_opendir(ops->core, request->node, &opened.handle, &cache);
 
 	if (r < 0)
 		return r;
-	if (fuse_reply_open(request, handle, 0) < 0)
-		core_releasedir(ops->core, handle);
+	if (ops->caches_dirs && cache != CORE_DIRCACHE_NONE)
+		opened.flags = FOPEN_CACHE_DIR;
+	if (ops->caches_dirs && cache == CORE_DIRCACHE_KEEP)
+		opened.flags |= FOPEN_KEEP_CACHE;
+	if (fuse_reply_open(request, &opened) < 0)
+		core_releasedir(ops->core, opened.handle);
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "base/util.h"
 #include "daemon/ops.h"
 
 /* What COPY_FILE_RANGE's 32-bit reply can tell, page aligned. */
@@ -21,23 +22,33 @@ int ops_file_open(void *context, struct fuse_request *request)
 {
 	struct ops *ops = context;
 	struct core_call call = ops_call(request, 0);
-	int r = core_open(ops->core, &call, request->node, (int)request->args.in.open.flags);
+	struct fuse_opened opened = { .flags = ops->open_flags };
+	int r;
 
+	/* The kernel asks no more, for any file: opening one is its own affair from now on. */
+	if (ops->is_openless) {
+		fuse_reply_unsupported(request);
+		return 0;
+	}
+	r = core_open(ops->core, &call, request->node, (int)request->args.in.open.flags,
+		      &opened.backing);
 	if (r < 0)
 		return r;
 	/* Without KEEP_CACHE the kernel would drop what is stored when it has the reply. */
-	if ((request->args.in.open.flags & O_ACCMODE) != O_RDONLY &&
+	if (!opened.backing && (request->args.in.open.flags & O_ACCMODE) != O_RDONLY &&
 	    ops->open_flags & FOPEN_KEEP_CACHE)
 		core_warm(ops->core, request->node, ops_file_store, request->transport);
-	if (fuse_reply_open(request, 0, ops->open_flags) < 0)
+	if (fuse_reply_open(request, &opened) < 0)
 		core_release(ops->core, request->node);
 	return 0;
 }
 
 static void ops_file_reply_create(struct ops *ops, struct fuse_request *request,
-				  const struct core_entry *entry)
+				  const struct core_entry *entry, int backing)
 {
-	if (fuse_reply_create(request, entry->node, &entry->attr, 0, ops->open_flags) < 0)
+	const struct fuse_opened opened = { .flags = ops->open_flags, .backing = backing };
+
+	if (fuse_reply_create(request, entry->node, &entry->attr, &opened) < 0)
 		core_release(ops->core, entry->node);
 }
 
@@ -47,15 +58,21 @@ int ops_file_create(void *context, struct fuse_request *request)
 	const struct fuse_create_in *in = &request->args.in.create;
 	struct core_call call = ops_call(request, in->umask);
 	struct core_entry entry;
-	int r = core_create(ops->core, &call, request->node, request->args.name, in->mode,
-			    (int)in->flags, &entry);
+	int backing, r;
 
+	/* It takes MKNOD instead, which leaves nothing to be released. */
+	if (ops->is_openless) {
+		fuse_reply_unsupported(request);
+		return 0;
+	}
+	r = core_create(ops->core, &call, request->node, request->args.name, in->mode,
+			(int)in->flags, &entry, &backing);
 	/* The kernel thought the name was free. It looks again, then opens what it finds. */
 	if (r == -EEXIST && !(in->flags & O_EXCL))
 		return -ESTALE;
 	if (r < 0)
 		return r;
-	ops_file_reply_create(ops, request, &entry);
+	ops_file_reply_create(ops, request, &entry, backing);
 	return 0;
 }
 
@@ -65,11 +82,13 @@ int ops_file_tmpfile(void *context, struct fuse_request *request)
 	const struct fuse_create_in *in = &request->args.in.create;
 	struct core_call call = ops_call(request, in->umask);
 	struct core_entry entry;
-	int r = core_tmpfile(ops->core, &call, request->node, in->mode, (int)in->flags, &entry);
+	int backing;
+	int r = core_tmpfile(ops->core, &call, request->node, in->mode, (int)in->flags, &entry,
+			     &backing);
 
 	if (r < 0)
 		return r;
-	ops_file_reply_create(ops, request, &entry);
+	ops_file_reply_create(ops, request, &entry, backing);
 	return 0;
 }
 
@@ -112,7 +131,8 @@ int ops_file_write(void *context, struct fuse_request *request)
 	if (size < 0)
 		return (int)size;
 	fuse_reply_written(request, (size_t)size);
-	idle_note(ops->idle, (size_t)size);
+	/* Nobody will tell when the file is closed: its descriptor waits for a quiet moment. */
+	idle_note(ops->idle, ops->is_openless ? MAX((size_t)size, IDLE_WORTHWHILE) : (size_t)size);
 	return 0;
 }
 

@@ -47,6 +47,9 @@ int ops_name_mknod(void *context, struct fuse_request *request)
 	int r = core_mknod(ops->core, &call, request->node, request->args.name, in->mode,
 			   fuse_decode_dev(in->rdev), &entry);
 
+	if (r == 0 && ops->is_openless &&
+	    S_ISREG(in->mode)) /* it is kept open, as in ops_file_write() */
+		idle_note(ops->idle, IDLE_WORTHWHILE);
 	return ops_name_reply(request, r, &entry);
 }
 

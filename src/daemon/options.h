@@ -30,6 +30,13 @@ enum options_uring {
 	OPTIONS_URING_OFF,
 };
 
+/* Which way data goes. */
+enum options_data {
+	OPTIONS_DATA_AUTO,
+	OPTIONS_DATA_SERVED,
+	OPTIONS_DATA_PASSTHROUGH,
+};
+
 struct options {
 	/* Paths as given; owned, as are all strings here. */
 	struct lowerdir_list lowers;
@@ -54,6 +61,7 @@ struct options {
 	bool watch;
 	unsigned int max_threads, max_idle; /* 0: the default */
 	int io_uring; /* enum options_uring */
+	int data; /* enum options_data */
 
 	const char *name; /* of the option at hand; borrowed */
 	bool lenient; /* what can be done without is a warning */

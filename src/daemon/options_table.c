@@ -72,6 +72,13 @@ static const struct option_choice xino_choices[] = {
 	{ 0 },
 };
 
+static const struct option_choice data_choices[] = {
+	{ "auto", OPTIONS_DATA_AUTO, NULL },
+	{ "served", OPTIONS_DATA_SERVED, NULL },
+	{ "passthrough", OPTIONS_DATA_PASSTHROUGH, NULL },
+	{ 0 },
+};
+
 static const struct option_choice uring_choices[] = {
 	{ "auto", OPTIONS_URING_AUTO, NULL },
 	{ "on", OPTIONS_URING_ON, NULL },
@@ -217,6 +224,7 @@ const struct option_spec option_specs[] = {
 	  .argument = OPTION_VALUE,
 	  .is_listed = true },
 	FLAG("watch", watch, "see what others change in the layers, within a moment"),
+	CHOICE("data", data, data_choices, "which way the data of files goes"),
 	CHOICE("io_uring", io_uring, uring_choices, "requests come over io_uring"),
 	{ .name = "threads",
 	  .value_name = "N",

@@ -197,7 +197,8 @@ static void report_add_transport(const struct report *report, const struct repor
 	snprintf(protocol, sizeof(protocol), "%d.%u", FUSE_KERNEL_VERSION, minor);
 	report_add_string(&transport, "name", state.name);
 	report_add_string(&transport, "protocol", protocol);
-	report_add_string(&transport, "data_path", "served");
+	report_add_string(&transport, "data_path",
+			  report->datapath->is_passthrough ? "passthrough" : "served");
 	report_add_number(&transport, "threads", state.threads);
 	report_add_number(&transport, "threads_max", state.threads_max);
 	report_add_number(&transport, "threads_waiting", state.waiting);

@@ -7,6 +7,7 @@
 
 #include "base/strbuf.h"
 #include "core/core.h"
+#include "daemon/datapath.h"
 #include "daemon/options.h"
 #include "fuse/fuse.h"
 
@@ -16,6 +17,7 @@ struct report {
 	struct fuse_session *session;
 	struct fuse_transport *transport;
 	const struct options *options;
+	const struct datapath *datapath;
 	const char *directory; /* that relative paths of options start from; NULL: not known */
 	struct timespec started; /* CLOCK_MONOTONIC */
 };

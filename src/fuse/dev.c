@@ -306,6 +306,11 @@ static int dev_start(struct fuse_transport *transport)
 	return dev_spawn(dev_of(transport));
 }
 
+static int dev_get_device(struct fuse_transport *transport)
+{
+	return dev_of(transport)->channel->fd;
+}
+
 static void dev_kick_locked(struct dev *dev, bool must_trim)
 {
 	struct list *at;
@@ -376,6 +381,7 @@ static const struct fuse_transport_ops dev_ops = {
 	.reply = dev_reply,
 	.release = dev_release,
 	.notify = dev_notify,
+	.get_device = dev_get_device,
 	.trim = dev_trim,
 	.get_state = dev_get_state,
 	.free = dev_free,

@@ -133,10 +133,15 @@ int fuse_reply_data(struct fuse_request *request, const void *data, size_t size)
 int fuse_reply_entry(struct fuse_request *request, uint64_t node, const struct statx *attr);
 int fuse_reply_attr(struct fuse_request *request, const struct statx *attr);
 int fuse_reply_statx(struct fuse_request *request, const struct statx *attr);
-/* @open_flags: FOPEN_*. */
-int fuse_reply_open(struct fuse_request *request, uint64_t handle, uint32_t open_flags);
+/* How something is open. */
+struct fuse_opened {
+	uint64_t handle;
+	uint32_t flags; /* FOPEN_*; without a meaning for the page cache if there is a backing */
+	int backing; /* of fuse_backing_open(), or 0 */
+};
+int fuse_reply_open(struct fuse_request *request, const struct fuse_opened *opened);
 int fuse_reply_create(struct fuse_request *request, uint64_t node, const struct statx *attr,
-		      uint64_t handle, uint32_t open_flags);
+		      const struct fuse_opened *opened);
 /* Bytes written (WRITE, COPY_FILE_RANGE). */
 int fuse_reply_written(struct fuse_request *request, size_t size);
 /* Bytes copied (COPY_FILE_RANGE_64). */
@@ -184,6 +189,9 @@ struct fuse_session_config {
 	const struct fuse_handlers *handlers;
 	struct timespec valid; /* how long the kernel may remember names and attributes */
 	bool data_may_change; /* not only through this mount */
+	/* 0: no passthrough; 1: to files of ordinary file systems; 2: also of file systems that lie
+	 * on others. Nothing can be stacked on the mount that brings it above 2. */
+	unsigned int passthrough_depth;
 	bool only_owner; /* besides root: others get -EACCES (allow_root) */
 	uid_t owner;
 	void (*thread_start)(
@@ -257,6 +265,17 @@ struct fuse_transport_state {
 void fuse_transport_get_state(struct fuse_transport *transport, struct fuse_transport_state *state);
 /* After stop, or never started; returns NULL. */
 struct fuse_transport *fuse_transport_free(struct fuse_transport *transport);
+
+/* ---- passthrough ---- */
+
+/*
+ * Makes the open regular file @fd known to the kernel. Returns its number, above 0, or -errno:
+ * -EOPNOTSUPP (not negotiated), -EPERM (no CAP_SYS_ADMIN in the initial user namespace), -ELOOP
+ * (its file system lies on others), -ENODEV (no device).
+ */
+int fuse_backing_open(struct fuse_transport *transport, int fd);
+/* What is open by it stays so. */
+void fuse_backing_close(struct fuse_transport *transport, int backing);
 
 /* ---- notifications: what the kernel shall forget, or know. 0 or -errno ---- */
 

@@ -18,6 +18,7 @@ enum init_when {
 	INIT_IF_DATA_MAY_CHANGE,
 	INIT_UNLESS_DATA_MAY_CHANGE,
 	INIT_IF_URING,
+	INIT_IF_PASSTHROUGH,
 };
 
 struct init_want {
@@ -72,6 +73,8 @@ static const struct init_want init_wants[] = {
 	{ FUSE_SETXATTR_EXT, INIT_ALWAYS, "SETXATTR_EXT" },
 	/* Requests come and go through rings that processors do not share. */
 	{ FUSE_OVER_IO_URING, INIT_IF_URING, "OVER_IO_URING" },
+	/* Open files of the upper need no server. */
+	{ FUSE_PASSTHROUGH, INIT_IF_PASSTHROUGH, "PASSTHROUGH" },
 	/* Flags above bit 31. */
 	{ FUSE_INIT_EXT, INIT_ALWAYS, "INIT_EXT" },
 };
@@ -89,6 +92,8 @@ static bool init_is_wanted(const struct init_want *want, const struct fuse_sessi
 		return !data_may_change;
 	case INIT_IF_URING:
 		return session->negotiated;
+	case INIT_IF_PASSTHROUGH:
+		return session->config.passthrough_depth > 0;
 	}
 	return false;
 }
@@ -141,6 +146,8 @@ int init_negotiate(struct fuse_session *session, const struct fuse_init_in *in,
 	out->max_write = TRANSPORT_PAYLOAD_MAX;
 	out->max_pages = (uint16_t)(TRANSPORT_PAYLOAD_MAX / (page > 0 ? page : 4096));
 	out->time_gran = 1;
+	if (session->flags & FUSE_PASSTHROUGH)
+		out->max_stack_depth = session->config.passthrough_depth;
 	log_debug("FUSE 7.%u, flags %#llx of %#llx", session->minor,
 		  (unsigned long long)session->flags, (unsigned long long)offered);
 	return 0;

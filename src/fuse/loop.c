@@ -43,6 +43,11 @@ static void loop_stop(struct fuse_transport *transport)
 {
 }
 
+static int loop_get_device(struct fuse_transport *transport)
+{
+	return -ENODEV;
+}
+
 static void loop_trim(struct fuse_transport *transport)
 {
 }
@@ -125,6 +130,7 @@ static const struct fuse_transport_ops loop_ops = {
 	.reply = loop_reply,
 	.release = loop_release,
 	.notify = loop_notify,
+	.get_device = loop_get_device,
 	.trim = loop_trim,
 	.get_state = loop_get_state,
 	.free = loop_free,

@@ -123,17 +123,30 @@ int fuse_reply_statx(struct fuse_request *request, const struct statx *attr)
 	return reply_with(request, &out, sizeof(out));
 }
 
-int fuse_reply_open(struct fuse_request *request, uint64_t handle, uint32_t open_flags)
+static struct abi_open_out reply_opened(const struct fuse_opened *opened)
 {
-	struct abi_open_out out = { .fh = handle, .open_flags = open_flags };
+	/* With a backing the kernel has no pages of its own, and refuses flags about them. */
+	const uint32_t of_cache = FOPEN_KEEP_CACHE | FOPEN_DIRECT_IO;
+
+	return (struct abi_open_out){
+		.fh = opened->handle,
+		.open_flags = opened->backing ? (opened->flags & ~of_cache) | FOPEN_PASSTHROUGH :
+						opened->flags,
+		.backing_id = opened->backing,
+	};
+}
+
+int fuse_reply_open(struct fuse_request *request, const struct fuse_opened *opened)
+{
+	struct abi_open_out out = reply_opened(opened);
 
 	return reply_with(request, &out, sizeof(out));
 }
 
 int fuse_reply_create(struct fuse_request *request, uint64_t node, const struct statx *attr,
-		      uint64_t handle, uint32_t open_flags)
+		      const struct fuse_opened *opened)
 {
-	struct abi_open_out open = { .fh = handle, .open_flags = open_flags };
+	struct abi_open_out open = reply_opened(opened);
 	struct fuse_entry_out out;
 
 	encode_entry_out(node, attr, request->session->config.valid, request->session->generation,

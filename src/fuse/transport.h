@@ -21,6 +21,8 @@ struct fuse_transport_ops {
 	/* The request needs its memory no more; the transport may use it for the next. */
 	void (*release)(struct fuse_transport *transport, struct fuse_request *request);
 	int (*notify)(struct fuse_transport *transport, const struct iovec *iov, int count);
+	/* The connection's /dev/fuse, or -ENODEV. */
+	int (*get_device)(struct fuse_transport *transport);
 	void (*trim)(struct fuse_transport *transport);
 	void (*get_state)(struct fuse_transport *transport, struct fuse_transport_state *state);
 	struct fuse_transport *(*free)(struct fuse_transport *transport);

@@ -439,6 +439,11 @@ static int uring_notify(struct fuse_transport *transport, const struct iovec *io
 	return uring->dev->ops->notify(uring->dev, iov, count);
 }
 
+static int uring_get_device(struct fuse_transport *transport)
+{
+	return uring_of(transport)->fd;
+}
+
 static void uring_trim(struct fuse_transport *transport)
 {
 	struct uring *uring = uring_of(transport);
@@ -491,6 +496,7 @@ static const struct fuse_transport_ops uring_ops = {
 	.reply = uring_reply,
 	.release = uring_release,
 	.notify = uring_notify,
+	.get_device = uring_get_device,
 	.trim = uring_trim,
 	.get_state = uring_get_state,
 	.free = uring_free,

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+import contenders
 import oscalls
 import trees
 from oscalls import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, FS_APPEND, FS_IMMUTABLE
@@ -621,11 +622,36 @@ def test_setflags(union, layer, name):
     assert not oscalls.get_flags(u / name) & oscalls.FS_NOATIME
 
 
+def overwrite(path):
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.pwrite(fd, b"!", 0)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.deviation("D-34")
+@pytest.mark.parametrize("flag", [FS_IMMUTABLE, FS_APPEND])
+def test_opening_what_must_not_be_overwritten(union, flag):
+    """Where files are opened without a request, it is the write that is refused."""
+    u = union({"f": "x"})
+    oscalls.change_flags(u / "f", add=flag)
+    try:
+        if u.pick(kernel=True, veneer="data=passthrough" in contenders.EXTRA):
+            assert errno_of(lambda: os.open(u / "f", os.O_WRONLY)) == errno.EPERM
+        else:
+            os.close(os.open(u / "f", os.O_WRONLY))
+        assert errno_of(lambda: overwrite(u / "f")) == errno.EPERM
+        assert u.read("f") == b"x"
+    finally:
+        oscalls.change_flags(u / "f", drop=flag)
+
+
 @LAYER
 def test_immutable_file_is_enforced(union, layer):
     u = at(union, layer, {"f": "x"})
     oscalls.change_flags(u / "f", add=FS_IMMUTABLE)
-    for change in (lambda: os.open(u / "f", os.O_WRONLY), lambda: os.truncate(u / "f", 0),
+    for change in (lambda: overwrite(u / "f"), lambda: os.truncate(u / "f", 0),
                    lambda: os.chmod(u / "f", 0), lambda: os.unlink(u / "f"),
                    lambda: os.rename(u / "f", u / "g"), lambda: os.link(u / "f", u / "g"),
                    lambda: os.setxattr(u / "f", "user.x", b"")):
@@ -639,7 +665,7 @@ def test_immutable_file_is_enforced(union, layer):
 def test_append_only_file_is_enforced(union, layer):
     u = at(union, layer, {"f": "x"})
     oscalls.change_flags(u / "f", add=FS_APPEND)
-    for change in (lambda: os.open(u / "f", os.O_WRONLY), lambda: os.truncate(u / "f", 0),
+    for change in (lambda: overwrite(u / "f"), lambda: os.truncate(u / "f", 0),
                    lambda: os.unlink(u / "f"), lambda: os.rename(u / "f", u / "g")):
         assert errno_of(change) == errno.EPERM
     u.append("f", "y")
@@ -668,7 +694,7 @@ def test_protection_of_a_lower_directory_is_copied_up(union_factory):
     u.mount()
     try:
         assert oscalls.get_flags(u / "d/f") & FS_IMMUTABLE
-        assert errno_of(lambda: os.open(u / "d/f", os.O_WRONLY)) == errno.EPERM
+        assert errno_of(lambda: overwrite(u / "d/f")) == errno.EPERM
         assert errno_of(lambda: os.unlink(u / "d/f")) == errno.EPERM
     finally:
         u.umount()

@@ -3,11 +3,8 @@
 import errno
 import json
 import os
-import random
 import stat
 import subprocess
-import threading
-import time
 
 import pytest
 
@@ -298,47 +295,6 @@ def test_deep(union):
     forget(u)
     with Opened(u, directory, os.O_RDONLY | os.O_DIRECTORY) as fd:
         assert os.listdir(fd) == ["file"]
-
-
-def test_while_all_is_moving(union):
-    """Opened by handle while names change and the kernel forgets: never another object, and what is
-    stale in the moment of a rename is not so a moment later."""
-    count, until = 60, time.monotonic() + 3
-    u = union({"a": {f"f{i}": f"{i}" for i in range(count)}, "b": {}}, opts=OPTIONS)
-    seen = [handle(u, f"a/f{i}") for i in range(count)]
-    faults = []
-
-    def forget_all():
-        while time.monotonic() < until:
-            with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
-                file.write("2")
-
-    def move():
-        at = ["a"] * count
-        while time.monotonic() < until:
-            i = random.randrange(count)
-            to = "b" if at[i] == "a" else "a"
-            os.rename(u / f"{at[i]}/f{i}", u / f"{to}/f{i}")
-            at[i] = to
-
-    def look():
-        while time.monotonic() < until:
-            i = random.randrange(count)
-            for _ in range(5):
-                try:
-                    content = read(u, seen[i])
-                    break
-                except OSError as error:
-                    content = error
-            if content != str(i).encode():
-                faults.append((i, content))
-    threads = [threading.Thread(target=each) for each in (forget_all, move, look, look)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert faults == []
-    assert [read(u, wanted) for wanted in seen] == [str(i).encode() for i in range(count)]
 
 
 @pytest.mark.veneer_only("kernel overlayfs has no handles by default")

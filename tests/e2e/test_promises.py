@@ -243,6 +243,14 @@ def remount(path, how):
     subprocess.run(["mount", "-i", "-o", f"remount,{how}", path], check=True)
 
 
+def can_remount(path, how):
+    try:
+        remount(path, how)
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
 def test_remount_read_only_and_back(union, scratch):
     """Read-only, it holds the upper's file system no more than a reader does."""
     where = scratch.make("tmpfs", MIB)
@@ -254,7 +262,8 @@ def test_remount_read_only_and_back(union, scratch):
     for change in (lambda: u.append("f", "y"), lambda: os.chmod(u / "g", 0o600),
                    lambda: os.unlink(u / "g"), lambda: os.mkdir(u / "d")):
         assert errno_of(change) == errno.EROFS
-    remount(where, "ro")
+    # A file that was written may be kept open for a moment.
+    assert trees.wait_until(lambda: can_remount(where, "ro"), 3)
     assert (u.read("g"), os.read(fd, 9)) == (b"y", b"x+")
     os.close(fd)
     remount(where, "rw")

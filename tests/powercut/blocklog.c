@@ -83,8 +83,10 @@ static int blocklog_getattr(void *context, struct fuse_request *request)
 /* Past the page cache: what the loop device writes comes here at once. */
 static int blocklog_open(void *context, struct fuse_request *request)
 {
+	const struct fuse_opened opened = { .flags = FOPEN_DIRECT_IO };
+
 	(void)context;
-	fuse_reply_open(request, 0, FOPEN_DIRECT_IO);
+	fuse_reply_open(request, &opened);
 	return 0;
 }
 

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/datapath.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+
+#include "base/util.h"
+#include "sys/creds.h"
+
+static int datapath_open(void *context, int fd)
+{
+	const struct datapath *datapath = context;
+
+	return fuse_backing_open(datapath->transport, fd);
+}
+
+static void datapath_close(void *context, int backing)
+{
+	const struct datapath *datapath = context;
+
+	fuse_backing_close(datapath->transport, backing);
+}
+
+/* As FUSE_DEV_IOC_BACKING_OPEN has it. */
+static bool datapath_may_pass(void)
+{
+	return sys_creds_is_initial_userns() && sys_creds_has_cap(CAP_SYS_ADMIN);
+}
+
+static int datapath_refuse(struct strbuf *why, int error, const char *reason)
+{
+	strbuf_append_string(why, "data=passthrough: ");
+	strbuf_append_string(why, reason);
+	return why->failed ? -ENOMEM : error;
+}
+
+int datapath_init(struct datapath *datapath, const struct options *options, struct core *core,
+		  struct ops *ops, struct strbuf *why)
+{
+	bool keeps = !options->layers_change;
+
+	datapath->is_passthrough = options->data == OPTIONS_DATA_PASSTHROUGH;
+	if (datapath->is_passthrough && !datapath_may_pass())
+		return datapath_refuse(why, -EPERM,
+				       "the kernel lets only root of the initial user namespace");
+	if (datapath->is_passthrough && !keeps)
+		return datapath_refuse(why, -EINVAL,
+				       "not with timeout=: data goes past what notices changes");
+	datapath->backing = (struct core_backing){
+		.open = datapath_open,
+		.close = datapath_close,
+		.context = datapath,
+	};
+	if (datapath->is_passthrough)
+		core_set_backing(core, &datapath->backing);
+	ops->open_flags = keeps ? FOPEN_KEEP_CACHE : 0;
+	/* What appears in a layer is no name that the kernel could be told to forget. */
+	ops->caches_dirs = keeps && !options->watch;
+	ops->is_openless = !datapath->is_passthrough && keeps && core_can_reopen(core);
+	if (ops->is_openless)
+		core_do_without_open(core);
+	return 0;
+}
+
+unsigned int datapath_depth(const struct datapath *datapath, const struct core *core)
+{
+	if (!datapath->is_passthrough)
+		return 0;
+	return core_upper_is_stacked(core) ? 2 : 1;
+}
