@@ -211,6 +211,13 @@ static void dirhandle_note(void *object, void *context)
 		batch->handles[batch->count++] = object;
 }
 
+void readdir_forget_parent(struct core *core, struct node *node)
+{
+	node_lock(core, node);
+	node->dir->cached_of = DIRCACHE_OF_NOTHING;
+	node_unlock(core, node);
+}
+
 void readdir_close_all(struct core *core)
 {
 	struct dirhandle_batch batch;

@@ -92,6 +92,9 @@ int remove_keep(struct core *core, struct node *node, const struct target *targe
 		return 0; /* it has its entry, and index_end() keeps what loses that */
 	int r = remove_keep_lower(core, node, target->name);
 
+	/* Somebody may have it open without our knowing: remove_note_time() needs a place. */
+	if (r == 0 && core->no_open && !node_get_file(core, node))
+		r = -ENOMEM;
 	if (r == 0 && node_has(node, NODE_UPPER) && node_mark_link(core, node, target, true))
 		r = datafd_keep_orphan(core, node, target->fd, target->name);
 	return r;

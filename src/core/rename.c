@@ -22,6 +22,7 @@
 #include "core/lookup.h"
 #include "core/origintable.h"
 #include "core/quiet.h"
+#include "core/readdir.h"
 #include "core/relocate.h"
 #include "core/remove.h"
 #include "core/upper.h"
@@ -388,9 +389,10 @@ static int rename_prepare_tables(struct renaming *r)
 static void rename_settle_side(struct core *core, struct node *node, struct side *side)
 {
 	node_insert_link(core, ptr_take(side->link));
-	if (node_is_dir(node))
-		ldir_move(&core->fds, node->dir->upper, side->at.dir->dir->upper,
-			  ptr_take(side->name));
+	if (!node_is_dir(node))
+		return;
+	ldir_move(&core->fds, node->dir->upper, side->at.dir->dir->upper, ptr_take(side->name));
+	readdir_forget_parent(core, node);
 }
 
 static void rename_settle(struct renaming *r)

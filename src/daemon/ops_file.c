@@ -188,6 +188,7 @@ int ops_file_copy(void *context, struct fuse_request *request)
 			       in->off_out, (size_t)length);
 	if (size < 0)
 		return (int)size;
+	fuse_notify_attr(request); /* the access time of what was read */
 	if (request->opcode == ABI_COPY_FILE_RANGE_64)
 		fuse_reply_copied(request, (uint64_t)size);
 	else
