@@ -37,15 +37,16 @@ static int datapath_refuse(struct strbuf *why, int error, const char *reason)
 int datapath_init(struct datapath *datapath, const struct options *options, struct core *core,
 		  struct ops *ops, struct strbuf *why)
 {
-	bool keeps = !options->layers_change;
+	bool keeps = !options->layers_change, may = datapath_may_pass();
 
-	datapath->is_passthrough = options->data == OPTIONS_DATA_PASSTHROUGH;
-	if (datapath->is_passthrough && !datapath_may_pass())
+	if (options->data == OPTIONS_DATA_PASSTHROUGH && !may)
 		return datapath_refuse(why, -EPERM,
 				       "the kernel lets only root of the initial user namespace");
-	if (datapath->is_passthrough && !keeps)
+	if (options->data == OPTIONS_DATA_PASSTHROUGH && !keeps)
 		return datapath_refuse(why, -EINVAL,
 				       "not with timeout=: data goes past what notices changes");
+	datapath->is_passthrough = options->data != OPTIONS_DATA_SERVED && may && keeps &&
+				   !core_is_read_only(core);
 	datapath->backing = (struct core_backing){
 		.open = datapath_open,
 		.close = datapath_close,

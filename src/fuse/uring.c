@@ -36,6 +36,12 @@
 #include "sys/cpu.h"
 
 #define URING_THREADS_DEFAULT 64
+/* From what wait on a worker looks whether others kept it from running, and for how long it does
+ * not give way then: twice as long each time, if it gave way for less than that before. */
+#define URING_LOOK_NS 1000000U
+#define URING_USUAL_NS 20000U
+#define URING_PAUSE_MIN_NS 1000000000ULL
+#define URING_PAUSE_MAX_NS (64 * URING_PAUSE_MIN_NS)
 /* The worker that has the queues nobody is pinned to. */
 #define URING_REST UINT_MAX
 /* Only this thread touches its ring, which saves the kernel locks and interrupts of other work. */
@@ -57,6 +63,7 @@ struct uring {
 	struct fuse_transport *dev;
 	int fd; /* the device; the dev transport's */
 	unsigned int max_workers;
+	bool may_give_way; /* workers do while processors are idle */
 	void (*ended)(void *context, int error);
 	void *context;
 	atomic_bool has_ended;
@@ -81,6 +88,9 @@ struct uring_worker {
 	pthread_t thread;
 	struct io_uring ring;
 	bool has_ring;
+	bool gives_way;
+	uint64_t gave_way_at, delay, pause, pause_end; /* ns */
+	uint64_t handled; /* requests since delay was read */
 	atomic_bool is_waiting; /* only then a kick is of any use */
 	atomic_bool must_trim;
 	unsigned int entry_count, live; /* live: the kernel may put requests in */
@@ -151,7 +161,7 @@ static int uring_worker_set_up(struct uring_worker *worker)
 		if (r < 0)
 			log_debug("cannot run on processor %u: %s", worker->queue, strerror(-r));
 	}
-	sys_cpu_schedule_batch();
+	sys_cpu_schedule(SYS_CPU_BATCH);
 	/* Here, as the ring is its maker's alone. */
 	r = io_uring_queue_init(worker->entry_count, &worker->ring, URING_FLAGS);
 	worker->has_ring = r == 0;
@@ -177,6 +187,92 @@ static void uring_worker_register(struct uring_worker *worker)
 
 static int uring_spawn(struct uring *uring, unsigned int queue);
 
+/* Requests that may take long, for copying or for waiting on a disk. */
+static bool uring_may_take_long(const struct uring_entry *entry)
+{
+	const struct fuse_in_header *in = (const void *)entry->header.in_out;
+
+	switch (in->opcode) {
+	case FUSE_WRITE:
+	case FUSE_SETATTR:
+	case FUSE_LINK:
+	case FUSE_RENAME:
+	case FUSE_RENAME2:
+	case FUSE_FSYNC:
+	case FUSE_FSYNCDIR:
+	case FUSE_SETXATTR:
+	case FUSE_FALLOCATE:
+	case FUSE_COPY_FILE_RANGE:
+	case ABI_COPY_FILE_RANGE_64:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/*
+ * A caller who is woken while his worker still runs is taken for crowded, and moved to a processor
+ * that sleeps: waking that one costs more than the whole request. So a worker gives way: the
+ * scheduler counts a processor as idle if only such threads run on it, and leaves the caller there.
+ *
+ * Where processors are busy it would hardly get to run. It would not know, but for a long wait,
+ * after which it looks; then it is scheduled as others are for a while.
+ */
+static void uring_worker_begin_to_give_way(struct uring_worker *worker, uint64_t now)
+{
+	worker->gives_way = true;
+	worker->gave_way_at = now;
+	worker->delay = sys_cpu_delay_ns();
+	worker->handled = 0;
+	sys_cpu_schedule(SYS_CPU_IDLE);
+}
+
+static void uring_worker_look(struct uring_worker *worker, uint64_t before)
+{
+	uint64_t now = stats_now_ns(), delay;
+
+	if (!worker->uring->may_give_way)
+		return;
+	if (!worker->gives_way) {
+		if (now >= worker->pause_end)
+			uring_worker_begin_to_give_way(worker, now);
+		return;
+	}
+	if (now - before < URING_LOOK_NS)
+		return;
+	delay = sys_cpu_delay_ns();
+	/* A little is usual: the caller runs on until it waits. */
+	if (delay - worker->delay > URING_LOOK_NS / 2 + worker->handled * URING_USUAL_NS) {
+		bool again = now - worker->gave_way_at < worker->pause;
+
+		worker->pause = again ? MIN(2 * worker->pause, URING_PAUSE_MAX_NS) :
+					URING_PAUSE_MIN_NS;
+		worker->pause_end = now + worker->pause;
+		worker->gives_way = false;
+		sys_cpu_schedule(SYS_CPU_BATCH);
+	}
+	worker->delay = delay;
+	worker->handled = 0;
+}
+
+static void uring_worker_receive(struct uring_worker *worker, struct uring_entry *entry)
+{
+	bool hurries = worker->gives_way && uring_may_take_long(entry);
+
+	if (!uring_entry_receive(entry)) {
+		log_warning_limited("a request over io_uring that makes no sense");
+		return;
+	}
+	if (hurries)
+		sys_cpu_schedule(SYS_CPU_BATCH);
+	session_receive(worker->uring->base.session, &entry->base);
+	/* A handler may have given it to another thread. */
+	while (sem_wait(&entry->answered) < 0)
+		;
+	if (hurries)
+		sys_cpu_schedule(SYS_CPU_IDLE);
+}
+
 static void uring_worker_handle(struct uring_worker *worker, struct uring_entry *entry)
 {
 	struct uring *uring = worker->uring;
@@ -184,14 +280,8 @@ static void uring_worker_handle(struct uring_worker *worker, struct uring_entry 
 
 	if (atomic_fetch_sub(&queue->waiting, 1) == 1)
 		uring_spawn(uring, entry->queue);
-	if (uring_entry_receive(entry)) {
-		session_receive(uring->base.session, &entry->base);
-		/* A handler may have given it to another thread. */
-		while (sem_wait(&entry->answered) < 0)
-			;
-	} else {
-		log_warning_limited("a request over io_uring that makes no sense");
-	}
+	uring_worker_receive(worker, entry);
+	worker->handled++;
 	atomic_fetch_add(&queue->waiting, 1);
 	uring_entry_prepare_commit(entry, uring->fd, uring_worker_sqe(worker));
 }
@@ -253,12 +343,15 @@ static void uring_worker_run(struct uring_worker *worker)
 	while (worker->live > 0 && atomic_load(&worker->uring->state) == URING_LIVE) {
 		if (atomic_load(&worker->must_trim) && uring_worker_trim(worker))
 			atomic_store(&worker->must_trim, false);
+		uint64_t before = stats_now_ns();
+
 		atomic_store(&worker->is_waiting, true);
 		int r = io_uring_submit_and_wait(&worker->ring, 1);
 
 		atomic_store(&worker->is_waiting, false);
 		if (r < 0 && r != -EINTR && r != -EAGAIN && r != -EBUSY)
 			log_warning_limited("io_uring: %s", strerror(-r));
+		uring_worker_look(worker, before);
 		uring_worker_take(worker);
 	}
 }
@@ -535,6 +628,7 @@ int fuse_uring_new(struct fuse_session *session, const struct fuse_dev_config *c
 	uring->queue_count = count;
 	for (unsigned int i = 0; i < count; i++)
 		uring->queues[i].is_ours = sys_cpu_is_ours(i);
+	uring->may_give_way = sys_cpu_may_idle();
 	/* At least one for each queue, and one that is free when those are not. */
 	uring->max_workers = MAX(max, count + 1);
 	lock_mutex_init(&uring->lock, LOCK_RANK_LEAF);

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 #include "sys/cpu.h"
 
+#include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "sys/call.h"
+#include "sys/creds.h"
 
 /* Room for as many processors as Linux can be built for. */
 #define CPU_MAX 8192
@@ -56,9 +60,38 @@ int sys_cpu_pin(unsigned int cpu)
 	return r;
 }
 
-void sys_cpu_schedule_batch(void)
+bool sys_cpu_may_idle(void)
+{
+	struct rlimit limit;
+
+	if (sys_cpu_delay_ns() == UINT64_MAX)
+		return false;
+	if (sys_creds_is_initial_userns() && sys_creds_has_cap(CAP_SYS_NICE))
+		return true;
+	/* As the kernel has it: 20 stands for a nice value of 0. */
+	return getrlimit(RLIMIT_NICE, &limit) == 0 && limit.rlim_cur >= 20 &&
+	       getpriority(PRIO_PROCESS, 0) >= 0;
+}
+
+void sys_cpu_schedule(enum sys_cpu_policy policy)
 {
 	const struct sched_param param = { 0 };
 
-	sched_setscheduler(0, SCHED_BATCH, &param);
+	sched_setscheduler(0, policy == SYS_CPU_IDLE ? SCHED_IDLE : SCHED_BATCH, &param);
+}
+
+uint64_t sys_cpu_delay_ns(void)
+{
+	_cleanup_close_ int fd =
+		sys_retry_fd(open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC));
+	char text[128];
+	ssize_t size = fd < 0 ? 0 : sys_retry(read(fd, text, sizeof(text) - 1));
+	char *end;
+
+	if (size <= 0)
+		return UINT64_MAX;
+	text[size] = '\0';
+	/* Time run, time waited, times. */
+	strtoull(text, &end, 10);
+	return strtoull(end, NULL, 10);
 }

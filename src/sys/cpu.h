@@ -4,6 +4,7 @@
 #define VENEER_SYS_CPU_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* How many processors this system may ever have; their numbers are below it. At least 1. */
 unsigned int sys_cpu_possible(void);
@@ -11,7 +12,16 @@ unsigned int sys_cpu_possible(void);
 bool sys_cpu_is_ours(unsigned int cpu);
 /* The calling thread runs there and nowhere else. 0 or -EINVAL (it is not there, or not ours). */
 int sys_cpu_pin(unsigned int cpu);
-/* The calling thread does not preempt whom it wakes. */
-void sys_cpu_schedule_batch(void);
+/* How the calling thread is scheduled; sched(7) has both. */
+enum sys_cpu_policy {
+	SYS_CPU_BATCH, /* does not preempt whom it wakes */
+	SYS_CPU_IDLE, /* runs where nothing else wants to, so that its processor counts as idle */
+};
+
+/* True if this process may come back from SYS_CPU_IDLE. */
+bool sys_cpu_may_idle(void);
+void sys_cpu_schedule(enum sys_cpu_policy policy);
+/* How long the calling thread could have run but did not, since it began; UINT64_MAX: not known. */
+uint64_t sys_cpu_delay_ns(void);
 
 #endif

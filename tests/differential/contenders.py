@@ -118,6 +118,14 @@ class Kernel(Overlay):
             self.mounted = False
 
 
+def ways(case):
+    """How requests come and data goes, in turn; a user has no choice of either."""
+    if case.args.user:
+        return []
+    uring = os.path.exists('/sys/module/fuse/parameters/enable_uring') and case.seed % 4 > 1
+    return [f'io_uring={"on" if uring else "off"}', f'data={("passthrough", "served")[case.seed % 2]}']
+
+
 class Veneer(Overlay):
     kind = 'veneer'
     program = None		# path of the executable
@@ -131,8 +139,8 @@ class Veneer(Overlay):
         more = [] if self.case.native else like_kernel(self.case.options)
         with open(f'{self.home}/log', 'ab') as log:
             self.daemon = subprocess.Popen(
-                [self.program, '-f', '-o', option_string(self.case, self.upper, self.work, more),
-                 self.root], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                [self.program, '-f', '-o', option_string(self.case, self.upper, self.work,
+                                                     more + ways(self.case)), self.root], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         end = time.monotonic() + MOUNT_TIMEOUT_S
         while self.daemon.poll() is None and time.monotonic() < end:
             if os.stat(self.root).st_dev != before:
