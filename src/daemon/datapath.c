@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/capability.h>
+#include <sys/mount.h>
 
 #include "base/util.h"
 #include "sys/creds.h"
@@ -45,8 +46,13 @@ int datapath_init(struct datapath *datapath, const struct options *options, stru
 	if (options->data == OPTIONS_DATA_PASSTHROUGH && !keeps)
 		return datapath_refuse(why, -EINVAL,
 				       "not with timeout=: data goes past what notices changes");
+	if (options->data == OPTIONS_DATA_PASSTHROUGH && options->mount_flags & MS_NOATIME)
+		return datapath_refuse(
+			why, -EINVAL,
+			"not with noatime: reading goes past what keeps access times");
+	/* What is read past us changes access times as the upper's mount has it. */
 	datapath->is_passthrough = options->data != OPTIONS_DATA_SERVED && may && keeps &&
-				   !core_is_read_only(core);
+				   !core_is_read_only(core) && !(options->mount_flags & MS_NOATIME);
 	datapath->backing = (struct core_backing){
 		.open = datapath_open,
 		.close = datapath_close,

@@ -64,7 +64,8 @@ class Stage:
     def __init__(self, home, overlay_options, upper, work):
         self.home, self.upper, self.work = home, upper, work
         self.mnt, self.lowers = f'{home}/mnt', [f'{home}/lower1', f'{home}/lower0']
-        self.overlay_options, self.veneer_options = overlay_options, 'compat=kernel'
+        # Served: what passes through is no step of veneer's.
+        self.overlay_options, self.veneer_options = overlay_options, 'compat=kernel,data=served'
         for path in [self.mnt] + self.lowers:
             os.mkdir(path)
         self.started_ns = time.time_ns() - 86400 * 10 ** 9

@@ -95,7 +95,7 @@ def test_relative_paths_are_told_in_full(union_factory):
 
 
 def test_requests_are_counted(union):
-    u = union({"f": "x" * 100000})
+    u = union({"f": "x" * 100000}, opts=["data=served"])
     u.read("f")
     u.write("new", "y" * 5000)
     kinds = {kind["kind"]: kind for kind in report(u)["requests"]}

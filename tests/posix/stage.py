@@ -139,6 +139,11 @@ class Stage:
         oscalls.mount("none", self.root, "none",
                       oscalls.MS_BIND | oscalls.MS_REMOUNT | oscalls.MS_RDONLY)
 
+    def serve_data(self):
+        """veneer itself reads and writes everything, as it does for all but root."""
+        if self.is_veneer:
+            self.union.opts += ("data=served",)
+
     def pick(self, plain, veneer):
         """Where veneer differs; needs the test to name its deviation."""
         if not self._may_differ:

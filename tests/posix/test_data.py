@@ -66,11 +66,18 @@ def append_positions(path):
     os.write(fd, b"A")
     at = os.lseek(fd, 0, os.SEEK_CUR)
     os.pwrite(fd, b"B", 0)
+    os.close(fd)
+    data = read(path + "/g")
+    return at, data[-2:], len(data)
+
+
+def append_no_more(path):
+    fd = os.open(path + "/g", os.O_WRONLY | os.O_APPEND)
     fcntl.fcntl(fd, fcntl.F_SETFL, 0)
     os.pwrite(fd, b"C", 0)
     os.close(fd)
     data = read(path + "/g")
-    return at, data[:2], data[-2:], len(data)
+    return data[:2], len(data)
 
 
 def beyond_the_end(path):
@@ -112,12 +119,23 @@ def overwrite_in_place(path):
 def test_writing(stage):
     table.run(stage, [
         row("appenders", appenders, (400, 400, {64})),
-        row("append", append_positions, (10001, b"C1", b"AB", 10002)),
+        row("append", append_positions, (10001, b"AB", 10002)),
         row("beyond the end", beyond_the_end, (1_000_003, 990_000, b"end")),
         row("vectors", vectors, (9008, 9008, b"one", b"three")),
         row("truncations", truncations, [True] * 7),
         row("overwrite", overwrite_in_place, True),
     ])
+
+
+@pytest.mark.placements("upper")
+@pytest.mark.deviation("D-35")
+def test_descriptors_that_cease_to_append(stage):
+    table.run(stage, [row("append", append_no_more, stage.pick((b"C1", 10000), (b"01", 10001)))])
+
+
+def test_served_descriptors_that_cease_to_append(stage):
+    stage.serve_data()
+    table.run(stage, [row("append", append_no_more, (b"C1", 10000))])
 
 
 # ---- direct I/O ----

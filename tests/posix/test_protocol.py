@@ -56,6 +56,8 @@ def test_access_time_without_a_read(stage):
         with_fd(path + "/f", os.O_RDONLY, act)
         return os.stat(path + "/f").st_atime_ns != PAST
 
+    stage.serve_data()
+
     def mapped(fd):
         mmap.mmap(fd, 4, prot=mmap.PROT_READ).close()
     table.run(stage, [
@@ -66,6 +68,7 @@ def test_access_time_without_a_read(stage):
 @pytest.mark.deviation("D-33")
 def test_direct_io_of_any_size(stage):
     want = stage.pick("EINVAL", 3)
+    stage.serve_data()
     table.run(stage, [Row("write", TREE, lambda d: with_fd(
         d + "/f", os.O_WRONLY | os.O_DIRECT, lambda fd: attempt(os.write, fd, b"xyz")), want)])
 
