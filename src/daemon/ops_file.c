@@ -131,8 +131,9 @@ int ops_file_write(void *context, struct fuse_request *request)
 	if (size < 0)
 		return (int)size;
 	fuse_reply_written(request, (size_t)size);
-	/* Nobody will tell when the file is closed: its descriptor waits for a quiet moment. */
-	idle_note(ops->idle, ops->is_openless ? MAX((size_t)size, IDLE_WORTHWHILE) : (size_t)size);
+	/* A descriptor for writing keeps the upper's file system from being made read-only, and who
+	 * still has the file open may only be reading: it is closed in a quiet moment. */
+	idle_note(ops->idle, MAX((size_t)size, IDLE_WORTHWHILE));
 	return 0;
 }
 
