@@ -402,6 +402,7 @@ static int copyup_settle(struct copyup *c, struct node *parent, const char *name
 		node->ino = ino;
 	if (upper) {
 		node->dir->upper = upper;
+		atomic_fetch_add(&node->dir->version, 1); /* it is listed another way now */
 		watch_dir_again(node);
 	}
 	if (data)

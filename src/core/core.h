@@ -228,8 +228,10 @@ int core_rename(struct core *core, const struct core_call *call, uint64_t parent
  * Opens for O_RDONLY, O_WRONLY or O_RDWR (O_TRUNC is the caller's to ask for by core_setattr).
  * Nothing is copied up: the first change does that. Data belongs to the node; an open only
  * keeps it reachable. *@backing: what core_backing.open() returned for the data file, by which
- * this open reads and writes until core_release(); 0: by core_read() and core_write().
+ * this open reads and writes until core_release(); else by core_read() and core_write(): 0, or
+ * CORE_BACKING_BESIDE if others may have written to the file without the kernel's page cache.
  */
+#define CORE_BACKING_BESIDE (-1)
 int core_open(struct core *core, const struct core_call *call, uint64_t node, int flags,
 	      int *backing);
 /* Puts data into the kernel's cache of @node, which is of @size bytes at @offset. 0 or -errno. */

@@ -264,6 +264,14 @@ static void datafd_pass_locked(struct core *core, struct node *node, int fd, mod
 		file->backing = core->backing->open(core->backing->context, fd);
 }
 
+/* For core_open(). */
+static int datafd_backing_locked(struct core *core, struct node *node)
+{
+	if (node->file->backing > 0)
+		return node->file->backing;
+	return core->backing && node_data_is_upper(node) ? CORE_BACKING_BESIDE : 0;
+}
+
 /*
  * What to pass @node through, before it is known whether it will be: a descriptor, or -1. Not
  * open for writing: the kernel opens it anew as each caller wants it, and a file system without
@@ -303,7 +311,7 @@ int datafd_open(struct core *core, struct node *node, bool write, int *backing)
 		node_wait(core, node, 50);
 	file->opens++; /* first: what is opened from here on is kept */
 	datafd_pass_locked(core, node, fd, st.stx_mode);
-	*backing = MAX(file->backing, 0);
+	*backing = datafd_backing_locked(core, node);
 	node_unlock(core, node);
 	if (!core->can_override || verity_must_check(core, node))
 		r = datafd_open_now(core, node, write);
@@ -341,7 +349,7 @@ void datafd_adopt(struct core *core, struct node *node, struct datafd *data, mod
 		datafd_pass_locked(core, node, data->slot.fd, mode);
 		fdslot_unpin(&data->slot);
 	}
-	*backing = MAX(node->file->backing, 0);
+	*backing = is_open ? datafd_backing_locked(core, node) : 0;
 	node_unlock(core, node);
 }
 

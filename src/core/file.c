@@ -176,8 +176,10 @@ int core_fallocate(struct core *core, const struct core_call *call, uint64_t id,
 
 	if (fd < 0)
 		return fd;
-	int r = file_kill_suidgid(core, call, fd, offset + length);
+	int r = mode & ~FALLOC_FL_KEEP_SIZE ? file_check_append(core, node, fd, offset) : 0;
 
+	if (r == 0)
+		r = file_kill_suidgid(core, call, fd, offset + length);
 	if (r == 0)
 		r = upper_fallocate(fd, mode, offset, length);
 
@@ -219,9 +221,10 @@ ssize_t core_copy_range(struct core *core, const struct core_call *call, uint64_
 	/* After the copy-up: source and target may be one file. */
 	int from_fd = to_fd < 0 ? to_fd : datafd_acquire(core, source, false, &source_data);
 
-	r = from_fd;
+	r = from_fd < 0 ? from_fd : file_check_append(core, node, to_fd, to_offset);
 	if (from_fd >= 0) {
-		r = file_kill_suidgid(core, call, to_fd, to_offset + 1);
+		if (r == 0)
+			r = file_kill_suidgid(core, call, to_fd, to_offset + 1);
 		if (r == 0)
 			r = upper_copy_range(from_fd, from_offset, to_fd, to_offset, size);
 		datafd_release(core, source_data);

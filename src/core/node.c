@@ -50,6 +50,8 @@ static void node_file_free(struct core *core, struct node_file *file)
 		return;
 	if (file->data)
 		datafd_unref(core, file->data);
+	if (file->backing > 0) /* what was open never got to be */
+		core->backing->close(core->backing->context, file->backing);
 	if (file->orphan_kept) {
 		fdslot_unpin(&file->orphan_slot);
 		atomic_fetch_sub(&core->orphans, 1);

@@ -123,6 +123,7 @@ static enum core_dircache dirhandle_begin(struct core *core, struct dirhandle *h
 {
 	struct node_dir *dir = handle->node->dir;
 	enum core_dircache cache = CORE_DIRCACHE_NONE;
+	uint64_t version = atomic_load(&dir->version); /* first: what is older is marked as older */
 
 	handle->ldir = readdir_single(core, handle->node);
 	handle->listing = handle->ldir ? NULL : listing_find(core, handle->node);
@@ -130,11 +131,9 @@ static enum core_dircache dirhandle_begin(struct core *core, struct dirhandle *h
 	enum core_dircache_of of = handle->ldir ? DIRCACHE_OF_STREAM : DIRCACHE_OF_LISTING;
 
 	node_lock(core, handle->node);
-	uint64_t version = atomic_load(&dir->version);
-
 	if (dir->handles++ == 0)
 		dir->handles_version = version;
-	if (dir->handles_version == version) {
+	if (dir->handles_version == version && atomic_load(&dir->version) == version) {
 		bool keep = handle->is_started && dir->cached_of == of &&
 			    (handle->ldir || (dir->cached_version == version &&
 					      handle->listing->version == version));

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "sys/cpu.h"
 #include "sys/module.h"
 
 #define CONNECT_MODULE "fuse"
@@ -43,6 +44,7 @@ int connect_new(const struct options *options, struct fuse_session *session,
 		const struct fuse_dev_config *config, struct fuse_transport **transportp)
 {
 	bool wanted = options->io_uring != OPTIONS_URING_OFF && fuse_has_uring() &&
+		      sys_cpu_possible() > 0 &&
 		      sys_module_get_flag(CONNECT_MODULE, CONNECT_PARAMETER) > 0;
 
 	return wanted ? fuse_uring_new(session, config, transportp) :

@@ -63,7 +63,9 @@ int datapath_init(struct datapath *datapath, const struct options *options, stru
 	ops->open_flags = keeps ? FOPEN_KEEP_CACHE : 0;
 	/* What appears in a layer is no name that the kernel could be told to forget. */
 	ops->caches_dirs = keeps && !options->watch;
-	ops->is_openless = !datapath->is_passthrough && keeps && core_can_reopen(core);
+	/* With allow_root others are refused what opens something, and so must be asked about. */
+	ops->is_openless = !datapath->is_passthrough && keeps && !options->allow_root &&
+			   core_can_reopen(core);
 	if (ops->is_openless)
 		core_do_without_open(core);
 	return 0;

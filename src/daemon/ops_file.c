@@ -18,25 +18,36 @@ static int ops_file_store(void *transport, uint64_t node, uint64_t offset, const
 	return fuse_notify_store(transport, node, offset, data, size);
 }
 
+/* How a file is open that core_open() or core_create() gave @backing. */
+static struct fuse_opened ops_file_opened(const struct ops *ops, int backing)
+{
+	struct fuse_opened opened = { .flags = ops->open_flags, .backing = MAX(backing, 0) };
+
+	/* Pages of before may be older than what was written past them. */
+	if (backing == CORE_BACKING_BESIDE)
+		opened.flags &= ~(uint32_t)FOPEN_KEEP_CACHE;
+	return opened;
+}
+
 int ops_file_open(void *context, struct fuse_request *request)
 {
 	struct ops *ops = context;
 	struct core_call call = ops_call(request, 0);
-	struct fuse_opened opened = { .flags = ops->open_flags };
-	int r;
+	struct fuse_opened opened;
+	int backing, r;
 
 	/* The kernel asks no more, for any file: opening one is its own affair from now on. */
 	if (ops->is_openless) {
 		fuse_reply_unsupported(request);
 		return 0;
 	}
-	r = core_open(ops->core, &call, request->node, (int)request->args.in.open.flags,
-		      &opened.backing);
+	r = core_open(ops->core, &call, request->node, (int)request->args.in.open.flags, &backing);
 	if (r < 0)
 		return r;
+	opened = ops_file_opened(ops, backing);
 	/* Without KEEP_CACHE the kernel would drop what is stored when it has the reply. */
 	if (!opened.backing && (request->args.in.open.flags & O_ACCMODE) != O_RDONLY &&
-	    ops->open_flags & FOPEN_KEEP_CACHE)
+	    opened.flags & FOPEN_KEEP_CACHE)
 		core_warm(ops->core, request->node, ops_file_store, request->transport);
 	if (fuse_reply_open(request, &opened) < 0)
 		core_release(ops->core, request->node);
@@ -46,7 +57,7 @@ int ops_file_open(void *context, struct fuse_request *request)
 static void ops_file_reply_create(struct ops *ops, struct fuse_request *request,
 				  const struct core_entry *entry, int backing)
 {
-	const struct fuse_opened opened = { .flags = ops->open_flags, .backing = backing };
+	const struct fuse_opened opened = ops_file_opened(ops, backing);
 
 	if (fuse_reply_create(request, entry->node, &entry->attr, &opened) < 0)
 		core_release(ops->core, entry->node);

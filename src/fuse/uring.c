@@ -15,8 +15,9 @@
  * whose transport (dev.c) is part of this one.  Requests wait in the kernel
  * from INIT on until every queue has an entry.
  *
- * Queues of processors that are not there, or where this process may not run,
- * need an entry all the same: one worker that is nowhere pinned has them all.
+ * Queues of processors where this process may not run have workers that are
+ * nowhere pinned.  Those of processors that are not there need an entry all the
+ * same: one worker has them all.
  */
 #include <assert.h>
 #include <errno.h>
@@ -42,7 +43,7 @@
 #define URING_USUAL_NS 20000U
 #define URING_PAUSE_MIN_NS 1000000000ULL
 #define URING_PAUSE_MAX_NS (64 * URING_PAUSE_MIN_NS)
-/* The worker that has the queues nobody is pinned to. */
+/* The worker that has the queues of processors that are not there. */
 #define URING_REST UINT_MAX
 /* Only this thread touches its ring, which saves the kernel locks and interrupts of other work. */
 #define URING_FLAGS (IORING_SETUP_SQE128 | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN)
@@ -55,6 +56,7 @@ enum uring_state {
 
 struct uring_queue {
 	bool is_ours; /* its workers run on its processor */
+	bool is_online; /* requests come from there */
 	atomic_uint waiting; /* workers that have an entry in the kernel, or are about to */
 };
 
@@ -124,10 +126,10 @@ static struct uring_worker *uring_worker_free(struct uring_worker *worker)
 	return NULL;
 }
 
-/* Queues of which @queue names one or, URING_REST, all that are not ours. */
+/* Queues of which @queue names one or, URING_REST, all where nobody asks from. */
 static bool uring_queue_is_in(const struct uring *uring, unsigned int number, unsigned int queue)
 {
-	return queue == URING_REST ? !uring->queues[number].is_ours : number == queue;
+	return queue == URING_REST ? !uring->queues[number].is_online : number == queue;
 }
 
 static struct uring_worker *uring_worker_new(struct uring *uring, unsigned int queue)
@@ -186,6 +188,13 @@ static void uring_worker_register(struct uring_worker *worker)
 }
 
 static int uring_spawn(struct uring *uring, unsigned int queue);
+
+/* The worker waits for nothing after all. */
+static void uring_worker_uncount(struct uring_worker *worker)
+{
+	for (unsigned int i = 0; i < worker->entry_count; i++)
+		atomic_fetch_sub(&worker->uring->queues[worker->entries[i]->queue].waiting, 1);
+}
 
 /* Requests that may take long, for copying or for waiting on a disk. */
 static bool uring_may_take_long(const struct uring_entry *entry)
@@ -354,6 +363,9 @@ static void uring_worker_run(struct uring_worker *worker)
 		uring_worker_look(worker, before);
 		uring_worker_take(worker);
 	}
+	/* The answer of the last request. */
+	if (io_uring_sq_ready(&worker->ring) > 0)
+		io_uring_submit(&worker->ring);
 }
 
 /* Waits for INIT. True: serve. */
@@ -387,6 +399,8 @@ static void *uring_worker_main(void *arg)
 	session_enter_thread(uring->base.session);
 	if (uring_worker_await(worker, r))
 		uring_worker_run(worker);
+	else
+		uring_worker_uncount(worker);
 
 	lock_mutex_lock(&uring->lock);
 	list_remove(&worker->link);
@@ -422,10 +436,10 @@ static int uring_spawn(struct uring *uring, unsigned int queue)
 	if (r == 0)
 		return 0;
 	log_warning_limited("cannot start another thread: %s", strerror(-r));
-	for (unsigned int i = 0; worker && i < worker->entry_count; i++)
-		atomic_fetch_sub(&uring->queues[worker->entries[i]->queue].waiting, 1);
-	if (worker)
+	if (worker) {
+		uring_worker_uncount(worker);
 		uring_worker_free(worker);
+	}
 	lock_mutex_lock(&uring->lock);
 	uring->workers--;
 	pthread_cond_broadcast(&uring->changed);
@@ -474,7 +488,7 @@ static int uring_start_workers(struct uring *uring)
 	int r = 0;
 
 	for (unsigned int i = 0; r == 0 && i < uring->queue_count; i++) {
-		if (!uring->queues[i].is_ours)
+		if (!uring->queues[i].is_online)
 			rest++;
 		else if ((r = uring_spawn(uring, i)) == 0)
 			count++;
@@ -626,8 +640,10 @@ int fuse_uring_new(struct fuse_session *session, const struct fuse_dev_config *c
 	uring->ended = config->ended;
 	uring->context = config->context;
 	uring->queue_count = count;
-	for (unsigned int i = 0; i < count; i++)
+	for (unsigned int i = 0; i < count; i++) {
 		uring->queues[i].is_ours = sys_cpu_is_ours(i);
+		uring->queues[i].is_online = uring->queues[i].is_ours || sys_cpu_is_online(i);
+	}
 	uring->may_give_way = sys_cpu_may_idle();
 	/* At least one for each queue, and one that is free when those are not. */
 	uring->max_workers = MAX(max, count + 1);

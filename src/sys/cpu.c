@@ -24,14 +24,27 @@ unsigned int sys_cpu_possible(void)
 	long count;
 
 	/* "0-3", or "0": the last number is the highest. */
-	if (file && fgets(text, sizeof(text), file)) {
-		const char *dash = strrchr(text, '-');
+	if (!file || !fgets(text, sizeof(text), file) || strchr(text, ',') ||
+	    strncmp(text, "0", 1) != 0)
+		return 0;
+	const char *dash = strrchr(text, '-');
 
-		count = strtol(dash ? dash + 1 : text, NULL, 10) + 1;
-	} else {
-		count = sysconf(_SC_NPROCESSORS_CONF);
-	}
-	return count > 0 && count <= CPU_MAX ? (unsigned int)count : 1;
+	count = strtol(dash ? dash + 1 : text, NULL, 10) + 1;
+	return count > 0 && count <= CPU_MAX ? (unsigned int)count : 0;
+}
+
+bool sys_cpu_is_online(unsigned int cpu)
+{
+	char path[64];
+	char state;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%u/online", cpu);
+	_cleanup_close_ int fd = sys_retry_fd(open(path, O_RDONLY | O_CLOEXEC));
+
+	/* The first one has no such file where it cannot be taken offline. */
+	if (fd < 0)
+		return fd != -ENOENT || cpu == 0;
+	return sys_retry(read(fd, &state, 1)) != 1 || state != '0';
 }
 
 bool sys_cpu_is_ours(unsigned int cpu)

@@ -6,8 +6,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How many processors this system may ever have; their numbers are below it. At least 1. */
+/* How many processors this system may ever have, if they are numbered without gaps; else 0. */
 unsigned int sys_cpu_possible(void);
+/* True if processor @cpu is in use by the system, or if that is not known. */
+bool sys_cpu_is_online(unsigned int cpu);
 /* True if the calling thread may run on processor @cpu, which is there. */
 bool sys_cpu_is_ours(unsigned int cpu);
 /* The calling thread runs there and nowhere else. 0 or -EINVAL (it is not there, or not ours). */
