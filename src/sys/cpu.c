@@ -36,7 +36,7 @@ unsigned int sys_cpu_possible(void)
 bool sys_cpu_is_online(unsigned int cpu)
 {
 	char path[64];
-	char state;
+	char state = '1';
 
 	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%u/online", cpu);
 	_cleanup_close_ int fd = sys_retry_fd(open(path, O_RDONLY | O_CLOEXEC));
