@@ -294,13 +294,20 @@ enum core_dircache {
 /* An open directory; *@handle is an id. */
 int core_opendir(struct core *core, uint64_t node, uint64_t *handle, enum core_dircache *cache);
 void core_releasedir(struct core *core, uint64_t handle);
+/* Which entries of a directory, and what of them. */
+struct core_dirread {
+	uint64_t handle;
+	uint64_t offset; /* the ones after this; 0: from the start, freshly read */
+	bool lookup; /* looked up as well */
+	unsigned int plain; /* but not the first so many that are no directories */
+};
+
 /*
- * Calls @emit for the entries after @offset (0: from the start, freshly read) until it returns
- * false, which takes that entry back, or the directory ends. @lookup: READDIRPLUS. 0 or -errno.
+ * Calls @emit for entries until it returns false, which takes that entry back, or the directory
+ * ends. 0 or -errno.
  */
-int core_readdir(struct core *core, const struct core_call *call, uint64_t handle, uint64_t offset,
-		 bool lookup, bool (*emit)(void *context, const struct core_dirent *entry),
-		 void *context);
+int core_readdir(struct core *core, const struct core_call *call, const struct core_dirread *read,
+		 bool (*emit)(void *context, const struct core_dirent *entry), void *context);
 int core_fsyncdir(struct core *core, uint64_t node, bool data_only);
 
 /* ---- extended attributes ---- */

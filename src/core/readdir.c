@@ -236,6 +236,7 @@ struct reading {
 	struct core *core;
 	struct node *node;
 	bool lookup;
+	unsigned int *plain; /* so many files more are not looked up */
 	bool (*emit)(void *context, const struct core_dirent *entry);
 	void *context;
 };
@@ -308,7 +309,13 @@ static bool reading_find_ino(const struct reading *reading, struct core_dirent *
 
 static bool reading_emit(const struct reading *reading, struct core_dirent *entry)
 {
-	if (reading->lookup)
+	bool lookup = reading->lookup;
+
+	if (lookup && *reading->plain && entry->type != DT_DIR) {
+		*reading->plain -= 1;
+		lookup = false;
+	}
+	if (lookup)
 		return reading_emit_lookup(reading, entry);
 	if (!entry->ino && !reading_find_ino(reading, entry))
 		return true;
@@ -507,11 +514,11 @@ static int dirhandle_start(struct core *core, struct dirhandle *handle)
 	return r;
 }
 
-int core_readdir(struct core *core, const struct core_call *call, uint64_t id, uint64_t offset,
-		 bool lookup, bool (*emit)(void *context, const struct core_dirent *entry),
-		 void *context)
+int core_readdir(struct core *core, const struct core_call *call, const struct core_dirread *read,
+		 bool (*emit)(void *context, const struct core_dirent *entry), void *context)
 {
-	struct dirhandle *handle = dirhandle_find(core, id);
+	struct dirhandle *handle = dirhandle_find(core, read->handle);
+	unsigned int plain = read->plain;
 	int r = 0;
 
 	if (!handle)
@@ -519,19 +526,20 @@ int core_readdir(struct core *core, const struct core_call *call, uint64_t id, u
 	const struct reading reading = {
 		.core = core,
 		.node = handle->node,
-		.lookup = lookup,
+		.lookup = read->lookup,
+		.plain = &plain,
 		.emit = emit,
 		.context = context,
 	};
 
 	lock_mutex_lock(&handle->lock);
 	/* A fresh handle may be asked to go on where another one was (seekdir after a reopen). */
-	if (offset == 0 || !handle->is_started)
+	if (read->offset == 0 || !handle->is_started)
 		r = dirhandle_start(core, handle);
 	if (r == 0 && handle->listing)
-		r = dirhandle_read_listing(handle, &reading, offset);
+		r = dirhandle_read_listing(handle, &reading, read->offset);
 	else if (r == 0)
-		r = dirhandle_read_stream(handle, &reading, offset);
+		r = dirhandle_read_stream(handle, &reading, read->offset);
 	lock_mutex_unlock(&handle->lock);
 	dirhandle_unref(core, handle);
 	return r;

@@ -117,6 +117,7 @@ static int daemon_open_core(struct daemon *daemon, struct strbuf *why)
 	if (r < 0)
 		return r;
 	daemon->ops = (struct ops){ .core = daemon->core, .idle = &daemon->idle };
+	readers_init(&daemon->ops.readers);
 	return datapath_init(&daemon->datapath, daemon->options, daemon->core, &daemon->ops, why);
 }
 

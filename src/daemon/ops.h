@@ -8,11 +8,13 @@
 
 #include "core/core.h"
 #include "daemon/idle.h"
+#include "daemon/readers.h"
 #include "fuse/fuse.h"
 
 struct ops {
 	struct core *core; /* borrowed */
 	struct idle *idle; /* borrowed */
+	struct readers readers;
 	uint32_t open_flags; /* FOPEN_* of every open file */
 	bool caches_dirs; /* the kernel may keep listings */
 	bool is_openless; /* files are not opened: the kernel is told so when it first asks */

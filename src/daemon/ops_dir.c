@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Listing directories. */
+#include <dirent.h>
+
 #include "daemon/ops.h"
 
 int ops_dir_open(void *context, struct fuse_request *request)
@@ -20,20 +22,33 @@ int ops_dir_open(void *context, struct fuse_request *request)
 	return 0;
 }
 
+/* One answer being packed. */
+struct ops_dir_answer {
+	struct fuse_dirbuf buf;
+	const struct readers_plan *plan;
+	unsigned int count, plain_files;
+};
+
 static bool ops_dir_emit(void *context, const struct core_dirent *dirent)
 {
-	struct fuse_dirbuf *buf = context;
+	struct ops_dir_answer *answer = context;
 	const struct fuse_dirbuf_entry entry = {
 		.name = dirent->name,
 		.name_length = dirent->name_length,
 		.ino = dirent->ino,
 		.offset = dirent->offset,
 		.type = dirent->type,
-		.node = buf->plus ? dirent->entry.node : 0,
+		.node = dirent->entry.node,
 		.attr = &dirent->entry.attr,
 	};
 
-	return fuse_dirbuf_add(buf, &entry);
+	if (answer->plan->max && answer->count == answer->plan->max)
+		return false;
+	if (!fuse_dirbuf_add(&answer->buf, &entry))
+		return false;
+	answer->count++;
+	answer->plain_files += !entry.node && entry.type != DT_DIR;
+	return true;
 }
 
 int ops_dir_read(void *context, struct fuse_request *request)
@@ -41,17 +56,29 @@ int ops_dir_read(void *context, struct fuse_request *request)
 	struct ops *ops = context;
 	const struct fuse_read_in *in = &request->args.in.read;
 	struct core_call call = ops_call(request, 0);
-	struct fuse_dirbuf buf;
-	int r = fuse_dirbuf_init(&buf, request);
+	struct readers_plan plan = { 0 };
+	struct ops_dir_answer answer = { .plan = &plan };
+	int r = fuse_dirbuf_init(&answer.buf, request);
 
 	if (r < 0)
 		return r;
-	r = core_readdir(ops->core, &call, in->fh, in->offset, buf.plus, ops_dir_emit, &buf);
+	if (answer.buf.plus)
+		readers_plan(&ops->readers, request->pid, request->node, in->offset == 0, &plan);
+	const struct core_dirread read = {
+		.handle = in->fh,
+		.offset = in->offset,
+		.lookup = plan.lookup,
+		.plain = plan.plain,
+	};
+
+	r = core_readdir(ops->core, &call, &read, ops_dir_emit, &answer);
 	/* What was packed before the failure carries references already: it goes out, and the
 	 * kernel meets the error when it asks for the rest. */
-	if (r < 0 && !buf.used)
+	if (r < 0 && !answer.buf.used)
 		return r;
-	fuse_reply_dirbuf(&buf);
+	if (answer.buf.plus && answer.plain_files)
+		readers_note_trial(&ops->readers, request->pid);
+	fuse_reply_dirbuf(&answer.buf);
 	return 0;
 }
 

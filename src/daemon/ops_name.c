@@ -19,11 +19,14 @@ static int ops_name_find(struct ops *ops, struct fuse_request *request, struct c
 
 int ops_name_lookup(void *context, struct fuse_request *request)
 {
+	struct ops *ops = context;
 	struct core_entry entry;
-	int r = ops_name_find(context, request, &entry);
+	int r = ops_name_find(ops, request, &entry);
 
 	if (r < 0)
 		return r;
+	if (entry.node && !S_ISDIR(entry.attr.stx_mode))
+		readers_note_lookup(&ops->readers, request->pid, request->node);
 	/* Node 0 tells the kernel to remember the absence. */
 	fuse_reply_entry(request, entry.node, &entry.attr);
 	return 0;

@@ -13,12 +13,17 @@
  * I/O); it starts to hold writers back at three quarters. */
 #define INIT_MAX_BACKGROUND 64
 
+/* Linux 6.18: READDIR asks for as much as the caller has room for. (Since 6.16, whose minor is not
+ * its own.) */
+#define INIT_MINOR_LARGE_LISTINGS 45
+
 enum init_when {
 	INIT_ALWAYS,
 	INIT_IF_DATA_MAY_CHANGE,
 	INIT_UNLESS_DATA_MAY_CHANGE,
 	INIT_IF_URING,
 	INIT_IF_PASSTHROUGH,
+	INIT_IF_LISTINGS_ARE_SMALL,
 };
 
 struct init_want {
@@ -50,9 +55,10 @@ static const struct init_want init_wants[] = {
 	{ FUSE_DONT_MASK, INIT_ALWAYS, "DONT_MASK" },
 	/* GETFLAGS and SETFLAGS of directories. */
 	{ FUSE_HAS_IOCTL_DIR, INIT_ALWAYS, "HAS_IOCTL_DIR" },
-	/* Names and attributes in one round trip, when the caller stats what it lists. */
+	/* Names and attributes in one round trip; which listings have them is ours to choose. */
 	{ FUSE_DO_READDIRPLUS, INIT_ALWAYS, "DO_READDIRPLUS" },
-	{ FUSE_READDIRPLUS_AUTO, INIT_ALWAYS, "READDIRPLUS_AUTO" },
+	/* Asked with a page at a time, names alone would take four times the requests. */
+	{ FUSE_READDIRPLUS_AUTO, INIT_IF_LISTINGS_ARE_SMALL, "READDIRPLUS_AUTO" },
 	/* Direct I/O in parallel pieces. */
 	{ FUSE_ASYNC_DIO, INIT_ALWAYS, "ASYNC_DIO" },
 	/* Lookups and listings of one directory do not wait for each other. */
@@ -94,6 +100,8 @@ static bool init_is_wanted(const struct init_want *want, const struct fuse_sessi
 		return session->negotiated;
 	case INIT_IF_PASSTHROUGH:
 		return session->config.passthrough_depth > 0;
+	case INIT_IF_LISTINGS_ARE_SMALL:
+		return session->minor < INIT_MINOR_LARGE_LISTINGS;
 	}
 	return false;
 }
