@@ -4,7 +4,7 @@
 #   make check        all tests, under ten minutes; most of them need root
 #   make asan|ubsan|tsan    the same tests on a sanitizer's build
 #   make fuzz         every fuzz target for FUZZ_SECONDS
-#   make bench        measurements, as ratios to kernel overlayfs
+#   make bench        measurements, as ratios to kernel overlayfs; BENCH=--short: about a minute
 #   make lint         formatting and static analysis
 #   make install      to PREFIX, below DESTDIR
 #   make demo         a veneer over this machine's root
@@ -12,6 +12,7 @@
 BUILD ?= build
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
+BENCH ?=
 
 # The tools below run in parallel themselves.
 .NOTPARALLEL:
@@ -48,8 +49,9 @@ fuzz: deps-check
 	@CC=clang scripts/build $(BUILD)-fuzz -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false
 	@scripts/fuzz $(BUILD)-fuzz $(FUZZ_SECONDS)
 
-bench: deps-check build
-	@bench/run $(BUILD)
+bench: build
+	@scripts/deps bench
+	@bench/run $(BUILD) $(BENCH)
 
 lint:
 	@scripts/deps lint

@@ -30,7 +30,7 @@ class Contender:
 
     def unmount(self, stage):
         was_forced = system.unmount(stage.mnt)
-        has_ended = system.end_tagged(stage.tag)
+        has_ended = system.end_tagged(stage.tag, stage.mnt)
         if was_forced or not has_ended:
             raise system.Failed(f"{self.name}: could not be unmounted in peace")
 

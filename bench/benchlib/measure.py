@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Rounds of measurements, the contenders taking turns, so that whatever else the machine does hits all."""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -64,12 +65,17 @@ class Bench:
             stage.mount()
             if workload.cold:
                 stage.forget(workload.cold)
-            return workload.run(stage)
-        finally:
-            try:
+            value = workload.run(stage)
+        except BaseException:
+            # What went wrong, or Ctrl-C, is what counts; not what follows from it.
+            with contextlib.suppress(system.Failed):
                 stage.unmount()
-            finally:
-                self._clear(stage)
+            raise
+        else:
+            stage.unmount()
+        finally:
+            self._clear(stage)
+        return value
 
     def _clear(self, stage):
         """Large files go at once; many small ones at the end, see above."""
@@ -85,7 +91,7 @@ class Bench:
         """Samples by contender; one that failed once does not take part any more."""
         samples = {each.name: [None] * count for each in contenders}
         failed = set()
-        for number in range(count):
+        for number in range(min(count, workload.rounds_max or count)):
             first = number % len(contenders)
             for each in contenders[first:] + contenders[:first]:
                 if each.name in failed or not takes_part(each, workload):
@@ -98,7 +104,10 @@ class Bench:
         return samples, failed
 
     def run(self, contenders, workloads, rounds, each_done=None):
-        """Everything: a result (figures.py) and the (workload, contender) that failed."""
+        """Everything: a result (figures.py) and the (workload, contender) that failed.
+
+        Other overlays do not count there: what they cannot do is their own affair.
+        """
         result = {
             "format": figures.FORMAT, "scale": self.scale.name, "rounds": rounds,
             "user": self.who, "machine": system.describe(self.work),
@@ -108,7 +117,8 @@ class Bench:
         for workload in workloads:
             self.trees.get(workload.tree)
             samples, failed = self.rounds(contenders, workload, rounds)
-            failures += [(workload.name, name) for name in failed]
+            failures += [(workload.name, each.name) for each in contenders
+                         if each.name in failed and each.kind != "peer"]
             result["workloads"][workload.name] = {
                 "title": workload.title, "kind": workload.kind, "unit": workload.unit,
                 "samples": samples}

@@ -39,17 +39,18 @@ SHAPES = (
 
 
 class Scale:
-    """Ratios to places on the page."""
+    """Ratios to places on the page; those beyond the last step stand at the edge."""
 
     def __init__(self, values):
         known = [value for value in values if value] + [0.5, 2]
-        self.low = max(step for step in STEPS + (0.001,) if step <= min(known))
-        self.high = min(step for step in STEPS + (1e6,) if step >= max(known))
+        self.low = max([step for step in STEPS if step <= min(known)], default=STEPS[0])
+        self.high = min([step for step in STEPS if step >= max(known)], default=STEPS[-1])
 
     def steps(self):
         return [step for step in STEPS if self.low <= step <= self.high]
 
     def place(self, value):
+        value = min(max(value, self.low), self.high)
         part = math.log(value / self.low) / math.log(self.high / self.low)
         return round(LEFT + part * (WIDTH - LEFT - RIGHT), 1)
 

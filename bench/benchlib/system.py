@@ -41,8 +41,8 @@ def run(argv, who=None, cwd=None, env=None, timeout=TIMEOUT):
                 raise Failed(f"{argv[0]}: took more than {timeout} s") from error
             raise
         if process.returncode:
-            words = complaint.strip()[-300:] or f"status {process.returncode}"
-            raise Failed(f"{os.path.basename(argv[0])}: {words}")
+            words = complaint.strip()[-300:].replace("\n", " | ") or f"{argv[0]}: status {process.returncode}"
+            raise Failed(words)
         return out
 
 
@@ -66,14 +66,18 @@ def tagged(tag):
     return found
 
 
-def end_tagged(tag, patience=10.0):
-    """Wait for the tagged processes to end, and end them if they do not; whether they did."""
+def end_tagged(tag, mnt, patience=10.0):
+    """Wait for the tagged processes to end, and end them if they do not; whether they did.
+
+    One whose start was interrupted may mount only now: that is unmounted as well.
+    """
     deadline = time.monotonic() + patience
     while tagged(tag):
         if time.monotonic() > deadline:
             for pid in tagged(tag):
                 os.kill(pid, signal.SIGKILL)
             return False
+        _libc.umount2(os.fsencode(mnt), 0)
         time.sleep(0.005)
     return True
 

@@ -160,7 +160,7 @@ class Trees:
         """Something for make and the C compiler."""
         top = home + "/0/project"
         os.makedirs(top)
-        count = self.pick(120, 16)
+        count = self.pick(120, 8)
         for number in range(count):
             functions = "".join(
                 f"int f{number}_{i}(int n)\n{{\n\tprintf(\"%d\\n\", n);\n\treturn n * {i};\n}}\n"

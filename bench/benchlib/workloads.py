@@ -37,6 +37,8 @@ class Workload:
     before: callable = None
     kind: str = "time"
     unit: str = "ns"
+    # Of what needs no repeating: as many rounds as this; 0 for all.
+    rounds_max: int = 0
     # Which kinds of contender it means anything for; all if None.
     kinds: tuple | None = None
 
@@ -315,12 +317,14 @@ def idle_effort(stage):
     return [after - then for after, then in zip(system.effort(pids), before)]
 
 
-@of_daemon("idle-cpu", f"processor time in {WATCHED:g} idle seconds", "us", tree="pair")
+@of_daemon("idle-cpu", f"processor time in {WATCHED:g} idle seconds", "us", tree="pair",
+           rounds_max=1)
 def idle_cpu(stage):
     return idle_effort(stage)[0] / 1e3
 
 
-@of_daemon("idle-switches", f"context switches in {WATCHED:g} idle seconds", "count", tree="pair")
+@of_daemon("idle-switches", f"context switches in {WATCHED:g} idle seconds", "count", tree="pair",
+           rounds_max=1, is_short=False)
 def idle_switches(stage):
     return idle_effort(stage)[1]
 
