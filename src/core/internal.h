@@ -3,6 +3,7 @@
 #ifndef VENEER_CORE_INTERNAL_H
 #define VENEER_CORE_INTERNAL_H
 
+#include "core/ahead.h"
 #include "core/core.h"
 #include "core/fdcache.h"
 #include "core/ident.h"
@@ -55,6 +56,7 @@ struct core {
 	struct recall recall;
 	struct workdir work;
 	struct progress progress;
+	struct ahead ahead;
 	struct idtable *handles; /* open directories */
 	_Atomic unsigned int orphans; /* that keep a descriptor */
 	struct watch *watch; /* owned; NULL: nothing is watched */

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "core/ahead.h"
 #include "core/internal.h"
 #include "core/listing.h"
 #include "core/lookup.h"
@@ -412,14 +413,19 @@ static int dirhandle_stream(struct dirhandle *handle, const struct reading *read
 	bool is_impure = !part.is_lower && lookup_is_impure(reading->core, reading->node);
 
 	while ((got = sys_getdents(fd, buf, size)) > 0) {
+		struct ahead_watch watch = { 0 };
 		struct sys_dirent real;
 		size_t at = 0;
 		int r;
+
+		if (reading->lookup)
+			ahead_watch_start(&watch);
 
 		handle->position = DIRHANDLE_NOWHERE; /* until the buffer is used up */
 		while ((r = sys_dirent_next(buf, got, &at, &real)) > 0) {
 			if (!reading_emit_real(reading, &part, is_impure, &real))
 				return 0;
+			ahead_watch_step(&watch, reading->core, handle->ldir, buf, at, got);
 		}
 		if (r < 0)
 			return r;

@@ -77,6 +77,7 @@ static struct core *core_alloc(const struct core_config *config)
 	ident_init(&core->ident);
 	recall_init(&core->recall, config->nfs_export ? RECALL_LIMIT_EXPORT : RECALL_LIMIT_DEFAULT);
 	progress_init(&core->progress);
+	ahead_init(&core->ahead);
 	lock_mutex_init(&core->index_lock, LOCK_RANK_INDEX);
 	lock_mutex_init(&core->rename_lock, LOCK_RANK_RENAME);
 	atomic_init(&core->origins_fd, -1);
@@ -208,6 +209,7 @@ struct core *core_free(struct core *core)
 		return NULL;
 	bool was_live = core->root;
 
+	ahead_deinit(&core->ahead);
 	recall_close(&core->recall);
 	readdir_close_all(core);
 	if (was_live) {
