@@ -76,6 +76,12 @@ struct idtable *idtable_new(void)
 	return table;
 }
 
+static void idtable_chunk_unmap(struct idtable_chunk *chunk)
+{
+	munmap(chunk->slots, IDTABLE_CHUNK_SIZE);
+	chunk->slots = NULL;
+}
+
 struct idtable *idtable_free(struct idtable *table)
 {
 	if (!table)
@@ -85,6 +91,8 @@ struct idtable *idtable_free(struct idtable *table)
 		struct idtable_stripe *stripe = &table->stripes[i];
 
 		assert(!stripe->guests);
+		if (stripe->count && stripe->chunks[0].slots)
+			idtable_chunk_unmap(&stripe->chunks[0]);
 		free(stripe->chunks);
 		lock_mutex_deinit(&stripe->lock);
 	}
@@ -109,12 +117,6 @@ static int idtable_chunk_map(struct idtable_chunk *chunk)
 	chunk->fresh = 0;
 	chunk->first_free = 0;
 	return 0;
-}
-
-static void idtable_chunk_unmap(struct idtable_chunk *chunk)
-{
-	munmap(chunk->slots, IDTABLE_CHUNK_SIZE);
-	chunk->slots = NULL;
 }
 
 /* Number of a chunk with room, mapped, or -ENOMEM. */
@@ -361,7 +363,8 @@ static void idtable_remove_locked(struct idtable_stripe *stripe, struct idtable_
 	slot->next_free = chunk->first_free;
 	chunk->first_free = (uint32_t)(slot - chunk->slots) + 1;
 	chunk->used--;
-	if (chunk->used == 0)
+	/* The first one stays: where ids come and go one at a time, each would map it anew. */
+	if (chunk->used == 0 && at != 0)
 		idtable_chunk_unmap(chunk);
 	/* Low chunks fill first, so that high ones run empty. */
 	stripe->room_from = MIN(stripe->room_from, at);

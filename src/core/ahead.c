@@ -24,11 +24,11 @@
 #define AHEAD_STACK_SIZE (64U * 1024)
 
 struct ahead_job {
-	struct list link; /* in ahead->jobs until its last name is taken */
+	struct list link; /* in ahead->jobs until somebody finds no name left */
 	unsigned int refs; /* ahead->lock */
 	struct core *core;
 	struct ldir *ldir; /* counted */
-	unsigned int left; /* names not taken yet; ahead->lock */
+	_Atomic unsigned int left; /* names not taken yet */
 	uint16_t names[AHEAD_NAMES_MAX]; /* where each begins in text */
 	char text[];
 };
@@ -55,6 +55,7 @@ static struct ahead_job *ahead_job_new(struct core *core, struct ldir *ldir, con
 {
 	struct ahead_job *job;
 	struct sys_dirent entry;
+	unsigned int count = 0;
 	size_t used = 0;
 
 	if (end - at > UINT16_MAX)
@@ -63,46 +64,39 @@ static struct ahead_job *ahead_job_new(struct core *core, struct ldir *ldir, con
 	job = malloc(sizeof(*job) + (end - at));
 	if (!job)
 		return NULL;
-	job->left = 0;
-	while (job->left < AHEAD_NAMES_MAX && sys_dirent_next(buf, end, &at, &entry) > 0) {
+	while (count < AHEAD_NAMES_MAX && sys_dirent_next(buf, end, &at, &entry) > 0) {
 		memcpy(job->text + used, entry.name, entry.name_length + 1U);
-		job->names[job->left++] = (uint16_t)used;
+		job->names[count++] = (uint16_t)used;
 		used += entry.name_length + 1U;
 	}
-	if (job->left < AHEAD_NAMES_MIN) {
+	if (count < AHEAD_NAMES_MIN) {
 		free(job);
 		return NULL;
 	}
+	atomic_init(&job->left, count);
 	job->refs = 1; /* the list's */
 	job->core = core;
 	job->ldir = ldir_ref(ldir);
 	return job;
 }
 
-/* The next name, from the end; NULL: there is none, and the job is no longer in the list. */
-static const char *ahead_job_take(struct ahead *ahead, struct ahead_job *job)
+/* The next name, from the end; NULL: there is none. */
+static const char *ahead_job_take(struct ahead_job *job)
 {
-	const char *name = NULL;
+	unsigned int left = atomic_load(&job->left);
 
-	lock_mutex_lock(&ahead->lock);
-	if (job->left && !ahead->is_stopping)
-		name = job->text + job->names[--job->left];
-	if (!job->left || ahead->is_stopping) {
-		if (!list_is_empty(&job->link))
-			job->refs--;
-		list_remove(&job->link);
-	}
-	lock_mutex_unlock(&ahead->lock);
-	return name;
+	while (left && !atomic_compare_exchange_weak(&job->left, &left, left - 1))
+		;
+	return left ? job->text + job->names[left - 1] : NULL;
 }
 
-static void ahead_job_run(struct ahead *ahead, struct ahead_job *job)
+static void ahead_job_run(struct ahead_job *job)
 {
 	int fd = ldir_pin(&job->core->fds, job->ldir);
 	const char *name;
 	struct statx st;
 
-	while ((name = ahead_job_take(ahead, job))) {
+	while ((name = ahead_job_take(job))) {
 		if (fd >= 0)
 			sys_stat_local(fd, name, STATX_BASIC_STATS, &st);
 	}
@@ -130,19 +124,29 @@ static struct ahead_job *ahead_wait(struct ahead *ahead)
 	return job;
 }
 
+/* The job has no names left. */
+static void ahead_finish(struct ahead *ahead, struct ahead_job *job)
+{
+	lock_mutex_lock(&ahead->lock);
+	if (!list_is_empty(&job->link)) {
+		list_remove(&job->link);
+		job->refs--;
+	}
+	bool is_last = --job->refs == 0;
+
+	lock_mutex_unlock(&ahead->lock);
+	if (is_last)
+		ahead_job_free(job);
+}
+
 static void *ahead_main(void *arg)
 {
 	struct ahead *ahead = arg;
 	struct ahead_job *job;
 
 	while ((job = ahead_wait(ahead))) {
-		ahead_job_run(ahead, job);
-		lock_mutex_lock(&ahead->lock);
-		bool is_last = --job->refs == 0;
-
-		lock_mutex_unlock(&ahead->lock);
-		if (is_last)
-			ahead_job_free(job);
+		ahead_job_run(job);
+		ahead_finish(ahead, job);
 	}
 	return NULL;
 }
@@ -168,6 +172,8 @@ void ahead_deinit(struct ahead *ahead)
 {
 	lock_mutex_lock(&ahead->lock);
 	ahead->is_stopping = true;
+	for (struct list *at = ahead->jobs.next; at != &ahead->jobs; at = at->next)
+		atomic_store(&list_entry(at, struct ahead_job, link)->left, 0);
 	pthread_cond_broadcast(&ahead->wake);
 	lock_mutex_unlock(&ahead->lock);
 	for (unsigned int i = 0; i < ahead->count; i++)

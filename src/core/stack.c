@@ -46,11 +46,15 @@ static void core_take_config(struct core *core, const struct core_config *config
 	core->can_override = sys_creds_has_cap(CAP_DAC_OVERRIDE);
 }
 
+/* More are of little use, and each keeps an inode in the kernel's memory. */
+#define CORE_FDS_MAX 16384U
+
 /* The cache's share of the descriptors; the rest is for calls under way and the transport. */
 static unsigned int core_fd_budget(const struct core_config *config)
 {
-	unsigned int limit = sys_raise_nofile();
+	unsigned int limit = MIN(sys_raise_nofile(), CORE_FDS_MAX);
 
+	sys_grow_fd_table(limit);
 	if (config->max_fds)
 		return config->max_fds;
 	return limit < 256 ? limit / 2 : limit / 4 * 3;

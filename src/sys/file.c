@@ -355,3 +355,11 @@ unsigned int sys_raise_nofile(void)
 	}
 	return (unsigned int)MIN(limit.rlim_cur, (rlim_t)INT_MAX);
 }
+
+void sys_grow_fd_table(unsigned int count)
+{
+	int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, count ? (int)count - 1 : 0);
+
+	if (fd >= 0)
+		close(fd);
+}

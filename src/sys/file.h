@@ -92,5 +92,11 @@ int sys_flock_exclusive(int fd);
 
 /* Raises the soft descriptor limit to the hard one; returns the limit now in force. */
 unsigned int sys_raise_nofile(void);
+/*
+ * Makes the process' table of descriptors large enough for @count at once, before there are threads:
+ * the kernel doubles a table that threads share only after a grace period (expand_fdtable() in
+ * fs/file.c), in which whoever opens a file waits for some 10 ms.
+ */
+void sys_grow_fd_table(unsigned int count);
 
 #endif
