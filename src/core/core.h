@@ -126,8 +126,9 @@ void core_do_without_open(struct core *core);
 /* True if every file that could be opened once can be opened again, whoever it belongs to, so
  * that nothing hangs on core_open() and core_release(). */
 bool core_can_reopen(const struct core *core);
-/* True if there is an upper, on a file system that lies on other ones. */
-bool core_upper_is_stacked(const struct core *core);
+/* True if a layer whose files may be passed through (the upper's; all of a union that nothing
+ * changes) is on a file system that lies on other ones. */
+bool core_passes_stacked(const struct core *core);
 /* True if user.overlay.* is in use. */
 bool core_uses_user_xattrs(const struct core *core);
 

@@ -251,16 +251,25 @@ static int datafd_open_now(struct core *core, struct node *node, bool write)
 }
 
 /*
+ * A file of a lower is not passed through, as its data may be another file's later; unless nothing
+ * ever changes. The node lock is held.
+ */
+static bool datafd_may_pass_locked(const struct core *core, const struct node *node)
+{
+	return core->backing && (core->read_only || node_data_is_upper(node));
+}
+
+/*
  * The first who opens a file decides for all who have it open at the same time: the kernel takes
- * no mixture. A file of a lower is never passed through, as its data will be another file's; nor
- * one with set-id bits, which only a served write takes away.
+ * no mixture. One with set-id bits is not passed through, if it can be written to: only a served
+ * write takes them away.
  */
 static void datafd_pass_locked(struct core *core, struct node *node, int fd, mode_t mode)
 {
 	struct node_file *file = node->file;
 
-	if (core->backing && file->opens == 1 && fd >= 0 && node_data_is_upper(node) &&
-	    !(mode & (S_ISUID | S_ISGID)))
+	if (datafd_may_pass_locked(core, node) && file->opens == 1 && fd >= 0 &&
+	    (core->read_only || !(mode & (S_ISUID | S_ISGID))))
 		file->backing = core->backing->open(core->backing->context, fd);
 }
 
@@ -283,13 +292,16 @@ static int datafd_open_passed(struct core *core, struct node *node, struct statx
 	bool may;
 
 	node_lock(core, node);
-	may = core->backing && node->file->opens == 0 && node_data_is_upper(node);
+	may = datafd_may_pass_locked(core, node) && node->file->opens == 0;
 	node_unlock(core, node);
 	if (!may || place_hold(core, node, PLACE_DATA, &place) < 0)
 		return -1;
-	_cleanup_close_ int fd = place_open(&place, O_RDONLY | O_NONBLOCK);
+	_cleanup_close_ int fd = -1;
 
-	if (fd >= 0 && (!place.is_upper || datafd_check(core, node, &place, fd, st) < 0))
+	/* What is read past us changes access times as the layer's mount has it. */
+	if (place.is_upper || (core->read_only && place.ldir && place.ldir->layer->is_private))
+		fd = place_open(&place, O_RDONLY | O_NONBLOCK);
+	if (fd >= 0 && datafd_check(core, node, &place, fd, st) < 0)
 		cleanup_close(&fd);
 	place_release(core, &place);
 	return fd_take(&fd);

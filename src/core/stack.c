@@ -276,13 +276,18 @@ bool core_can_reopen(const struct core *core)
 	return core->can_override && core->verity == CORE_VERITY_OFF;
 }
 
-bool core_upper_is_stacked(const struct core *core)
+bool core_passes_stacked(const struct core *core)
 {
-	long magic;
+	unsigned int count = core->read_only ? core->layer_count : core->has_upper;
 
-	if (!core->has_upper || sys_fs_magic(core->layers[0].fd, &magic) < 0)
-		return false;
-	return magic == OVERLAYFS_SUPER_MAGIC || magic == FUSE_SUPER_MAGIC;
+	for (unsigned int i = 0; i < count; i++) {
+		long magic;
+
+		if (sys_fs_magic(core->layers[i].fd, &magic) == 0 &&
+		    (magic == OVERLAYFS_SUPER_MAGIC || magic == FUSE_SUPER_MAGIC))
+			return true;
+	}
+	return false;
 }
 
 int core_statfs(struct core *core, struct statvfs *st)

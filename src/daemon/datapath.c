@@ -50,9 +50,13 @@ int datapath_init(struct datapath *datapath, const struct options *options, stru
 		return datapath_refuse(
 			why, -EINVAL,
 			"not with noatime: reading goes past what keeps access times");
-	/* What is read past us changes access times as the upper's mount has it. */
-	datapath->is_passthrough = options->data != OPTIONS_DATA_SERVED && may && keeps &&
-				   !core_is_read_only(core) && !(options->mount_flags & MS_NOATIME);
+	/* What is read past us changes access times as the upper's mount has it. Of a read-only union
+	 * more is gained by not asking about opens, unless somebody thinks of the page cache, which
+	 * all mounts of a layer then share. */
+	datapath->is_passthrough =
+		options->data == OPTIONS_DATA_PASSTHROUGH ||
+		(options->data == OPTIONS_DATA_AUTO && may && keeps && !core_is_read_only(core) &&
+		 !(options->mount_flags & MS_NOATIME));
 	datapath->backing = (struct core_backing){
 		.open = datapath_open,
 		.close = datapath_close,
@@ -75,5 +79,5 @@ unsigned int datapath_depth(const struct datapath *datapath, const struct core *
 {
 	if (!datapath->is_passthrough)
 		return 0;
-	return core_upper_is_stacked(core) ? 2 : 1;
+	return core_passes_stacked(core) ? 2 : 1;
 }

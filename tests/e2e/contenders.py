@@ -4,6 +4,7 @@ A contender mounts a set of layers at a directory and gives back a Mount.
 Nothing here knows about pytest.
 """
 
+import json
 import os
 import subprocess
 import tempfile
@@ -48,6 +49,13 @@ def escape(path, colon=True):
     for char in "\\:," if colon else "\\,":
         path = path.replace(char, "\\" + char)
     return path
+
+
+def requests(mnt, *kinds):
+    """How many requests of these kinds the daemon of a mount has had."""
+    done = subprocess.run([VENEER, "status", "--json", mnt], capture_output=True, check=True)
+    (mount,) = json.loads(done.stdout)["mounts"]
+    return sum(entry["count"] for entry in mount["requests"] if entry["kind"] in kinds)
 
 
 def is_mounted(path):

@@ -1,11 +1,13 @@
 """Data that the daemon serves and data that passes it by: what neither may show or let through."""
 
 import errno
+import mmap
 import os
 import stat
 
 import pytest
 
+import contenders
 import oscalls
 from callers import errno_of
 
@@ -92,3 +94,19 @@ def test_set_id_bits_given_to_a_file_that_is_open(union, as_user):
     os.close(fd)
     as_user(1000, lambda: overwrite(u / "f", b"z"))
     assert stat.S_IMODE(os.stat(u / "f").st_mode) == 0o777
+
+
+@veneer_only
+@WAYS
+def test_read_only_mount_passes_lower_files(union, way):
+    """Nothing there is ever changed, so nobody has to see a change."""
+    size = 4 << 20
+    u = union({"f": "1" * size}, readonly=True, opts=[f"data={way}"])
+    fd, again = os.open(u / "f", os.O_RDONLY), os.open(u / "f", os.O_RDONLY)
+    assert os.pread(fd, size, 0) == os.pread(again, size, 0) == b"1" * size
+    with mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ) as area:
+        assert area[:] == b"1" * size
+    os.close(fd)
+    os.close(again)
+    assert errno_of(lambda: os.open(u / "f", os.O_WRONLY)) == errno.EROFS
+    assert (contenders.requests(u.mnt, "READ") > 0) == (way == "served")

@@ -6,20 +6,18 @@ there, or lead out of the layers.  With `watch` the view is right a moment later
 """
 
 import errno
-import json
 import os
 import shutil
 import signal
 import stat
-import subprocess
 import threading
 import time
 
 import pytest
 
+import contenders
 import oscalls
 import trees
-from contenders import VENEER
 from trees import Symlink
 
 pytestmark = pytest.mark.veneer_only("the kernel's overlayfs leaves such edits undefined")
@@ -575,23 +573,16 @@ def test_watch_own_changes_invalidate_nothing(union_factory):
         u.write("mine", "x" * 4096)
         with open(u / "mine", "rb") as file:
             file.read()
-            before = requests(u)
+            before = contenders.requests(u.mnt, "READ", "GETATTR", "STATX", "LOOKUP")
             for i in range(300):
                 u.append("both/mine", "x")
                 os.chmod(u / "both/low", 0o600 + i % 8)
                 os.stat(u / "mine")
                 file.seek(0)
                 file.read()
-            asked.append(requests(u) - before)
+            asked.append(contenders.requests(u.mnt, "READ", "GETATTR", "STATX", "LOOKUP") - before)
         u.umount()
     assert asked[1] < asked[0] * 1.2 + 10, asked
-
-
-def requests(u):
-    """How many requests for data and attributes the daemon has had."""
-    status = json.loads(subprocess.run([VENEER, "status", "--json", u.mnt], capture_output=True, check=True).stdout)
-    return sum(entry["count"] for entry in status["mounts"][0]["requests"]
-               if entry["kind"] in ("READ", "GETATTR", "STATX", "LOOKUP"))
 
 
 def test_watch_storm(union_factory):
