@@ -30,6 +30,12 @@ def to_reach(criteria, section, name, mode):
     return entry.get(mode, entry.get("both")) if mode else None
 
 
+def to_reach_of_peers(criteria, name):
+    """What is asked of the ratio to the fastest peer, or None."""
+    entry = criteria.get("best-peer", {})
+    return entry.get("requests" if name in entry.get("of-requests", ()) else "all")
+
+
 def pairs(samples, base):
     """Ratios of the rounds in which both were measured."""
     return [a / b for a, b in zip(samples, base) if a is not None and b]
@@ -122,7 +128,8 @@ def in_words(value, unit):
     if unit == "ns":
         for name, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
             if value >= size:
-                return f"{value / size:.3g} {name}" if value < 999.5 * size else f"{value / size:.0f} {name}"
+                digits = ".3g" if value < 999.5 * size else ".0f"
+                return f"{value / size:{digits}} {name}"
         return f"{value:.0f} ns"
     if unit == "KiB":
         return f"{value:.0f} KiB" if value < 10240 else f"{value / 1024:.1f} MiB"

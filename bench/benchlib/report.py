@@ -22,10 +22,10 @@ class Table:
 
     def header(self):
         words = [f"{'':{NAME}}{'kernel':>{BASE}}"]
-        words += [f"{each['name'][:CELL - 2]:>{CELL - 8}}{'':8}" for each in self.columns]
+        words += [f"{each['name'][:CELL - 2]:>{CELL - 1}} " for each in self.columns]
         words.append("  to reach")
         if self.has_peers:
-            words.append("    best peer")
+            words.append("   to the best peer")
         return "".join(words)
 
     def _line(self, name, base, cells, limits, more=""):
@@ -53,11 +53,17 @@ class Table:
                           self._peer(result, name))
 
     def _peer(self, result, name):
-        """The first veneer's time over that of the fastest other FUSE overlay."""
+        """Each veneer's time over that of the fastest other FUSE overlay."""
         peer = result.best_peer(name)
-        ours = [each["name"] for each in self.columns if each["kind"] == "veneer"]
-        ratio = result.ratio(name, ours[0], peer) if peer and ours else None
-        return "" if ratio is None else f"   x{ratio:.2f} of {peer}"
+        if not peer:
+            return ""
+        limit = figures.to_reach_of_peers(self.criteria, name)
+        words = []
+        for each in self.columns:
+            ratio = result.ratio(name, each["name"], peer) if each["kind"] == "veneer" else None
+            if ratio is not None:
+                words.append(f"{ratio:.2f} {mark(ratio, limit, 'best-peer')}")
+        return f"   {', '.join(words)} of {peer}" if words else ""
 
     def figure_row(self, result, name):
         unit = result.workloads[name]["unit"]

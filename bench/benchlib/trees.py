@@ -64,9 +64,10 @@ class Trees:
     def pick(self, full, short):
         return self.scale.pick(full, short)
 
-    def _plant(self, path, count, first=0):
+    def _plant(self, path, count, first=0, size=4096):
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        system.run([self.ops, "--count", str(count), "--first", str(first), "plant", path])
+        system.run([self.ops, "--count", str(count), "--first", str(first), "--size", str(size),
+                    "plant", path])
 
     def _make_empty(self, home):
         os.makedirs(home + "/0/dir")
@@ -74,6 +75,10 @@ class Trees:
     def _make_files(self, home):
         """Much to look at."""
         self._plant(home + "/0/t", self.pick(40000, 4000))
+
+    def _make_millions(self, home):
+        """Very much to look at."""
+        self._plant(home + "/0/t", self.pick(2000000, 200000), size=0)
 
     def _make_some(self, home):
         """Something to change: a plain copy of it is made each time."""

@@ -29,8 +29,9 @@ class Workload:
     cold: str | None = None
     # Whether it changes the tree.
     changes: bool = False
-    # Part of a short run.
+    # Part of a short run, or of any in which it is not asked for by name.
     is_short: bool = True
+    is_usual: bool = True
     # Mount options by kind of contender.
     options: dict = field(default_factory=dict)
     # What is done to the upper before it is mounted.
@@ -317,6 +318,29 @@ def idle_effort(stage):
     return [after - then for after, then in zip(system.effort(pids), before)]
 
 
+@of_daemon("memory-2m", "resident memory after a walk of 2 million files", "KiB", tree="millions",
+           rounds_max=1, is_usual=False)
+def memory_2m(stage):
+    stage.ops("walk", "t")
+    return system.resident_kib(stage.daemons())
+
+
+@of_daemon("memory-2m-later", "the same when the kernel has forgotten them", "KiB",
+           tree="millions", rounds_max=1, is_usual=False)
+def memory_2m_later(stage):
+    stage.ops("walk", "t")
+    system.forget_names()
+    time.sleep(REST)
+    return system.resident_kib(stage.daemons())
+
+
+@of_daemon("descriptors-2m", "descriptors after a walk of 2 million files", "count",
+           tree="millions", rounds_max=1, is_usual=False)
+def descriptors_2m(stage):
+    stage.ops("walk", "t")
+    return system.descriptors(stage.daemons())
+
+
 @of_daemon("idle-cpu", f"processor time in {WATCHED:g} idle seconds", "us", tree="pair",
            rounds_max=1)
 def idle_cpu(stage):
@@ -329,15 +353,20 @@ def idle_switches(stage):
     return idle_effort(stage)[1]
 
 
+def matches(each, pattern):
+    """By prefix, but for what takes so long that nobody should get it by accident."""
+    return fnmatchcase(each.name, pattern) or (each.is_usual and each.name.startswith(pattern))
+
+
 def choose(only, is_short):
-    """Names for --only, which are prefixes or shell patterns; else all there is, or is short."""
+    """Those of --only, which are prefixes or shell patterns; else all there is, or is short."""
     patterns = [pattern for pattern in (only or "").split(",") if pattern]
     if not patterns:
-        return [each for each in WORKLOADS.values() if each.is_short or not is_short]
+        return [each for each in WORKLOADS.values()
+                if each.is_usual and (each.is_short or not is_short)]
     unknown = [pattern for pattern in patterns
-               if not any(fnmatchcase(name, pattern) or name.startswith(pattern)
-                          for name in WORKLOADS)]
+               if not any(matches(each, pattern) for each in WORKLOADS.values())]
     if unknown:
         raise KeyError(", ".join(unknown))
-    return [each for name, each in WORKLOADS.items()
-            if any(fnmatchcase(name, pattern) or name.startswith(pattern) for pattern in patterns)]
+    return [each for each in WORKLOADS.values()
+            if any(matches(each, pattern) for pattern in patterns)]
