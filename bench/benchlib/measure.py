@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 
 from . import figures, system
 from .stage import Stage
@@ -32,7 +33,6 @@ class Bench:
         self.trees = Trees(self.work + "/trees", self.ops, self.scale, who)
         self.scratch = self.work + "/scratch"
         self.mnt = self.work + "/mnt"
-        self.stages = 0
         self._lock = None
 
     def __enter__(self):
@@ -44,8 +44,9 @@ class Bench:
             os.makedirs(path, exist_ok=True)
         if self.who:
             os.chown(self.mnt, self.who, self.who)
-        # Each directory made there gets a place of its own on the disk: ext4 is slow to make
-        # files where many were removed just now.
+        # Each directory made there gets a place of its own on the disk, by its name, which
+        # hence is never one of a run before: ext4 is slow to make files where many were
+        # removed in the last minutes.
         subprocess.run(["chattr", "+T", self.scratch], check=False, capture_output=True)
         return self
 
@@ -56,8 +57,7 @@ class Bench:
 
     def measure(self, contender, workload):
         """One number of one workload on one contender."""
-        self.stages += 1
-        stage = Stage(self, contender, workload, f"{self.scratch}/{self.stages}")
+        stage = Stage(self, contender, workload, f"{self.scratch}/{uuid.uuid4().hex}")
         if workload.before:
             workload.before(stage)
         system.sync(self.work)
