@@ -8,6 +8,7 @@
 #include "core/fdcache.h"
 #include "core/ident.h"
 #include "core/layer.h"
+#include "core/nameindex.h"
 #include "core/node.h"
 #include "core/progress.h"
 #include "core/recall.h"
@@ -59,6 +60,7 @@ struct core {
 	struct ahead ahead;
 	struct idtable *handles; /* open directories */
 	_Atomic unsigned int orphans; /* that keep a descriptor */
+	struct nameindex_budget lower_names_budget; /* core/lowernames.h */
 	struct watch *watch; /* owned; NULL: nothing is watched */
 	struct lock_mutex index_lock; /* LOCK_RANK_INDEX: link counts of indexed nodes */
 	struct lock_mutex rename_lock; /* LOCK_RANK_RENAME: directories change their parent */

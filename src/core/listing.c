@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/hash.h"
 #include "core/lookup.h"
+#include "core/lowernames.h"
 #include "core/probe.h"
 #include "core/watch.h"
 #include "format/whiteout.h"
@@ -123,6 +124,7 @@ struct listing_builder {
 	bool is_last_part;
 	bool is_impure; /* the upper part: its entries' numbers come from elsewhere */
 	bool stop_at_first; /* end with 1 at the first name that is shown */
+	struct nameindex_builder *lower_names; /* borrowed; made on the way, or NULL */
 };
 
 static void listing_builder_deinit(struct listing_builder *b)
@@ -246,6 +248,8 @@ static int listing_visit(const struct sys_dirent *entry, void *context)
 	size_t length = entry->name_length;
 	struct listing_seen seen;
 
+	if (b->lower_names && b->part.is_lower)
+		lowernames_enter(b->lower_names, b->part_index - 1U, name);
 	listing_classify(&b->part, entry, &seen);
 	if (seen.kind == LISTING_NOTHING || (seen.kind != LISTING_SHOWN && b->is_last_part))
 		return 0;
@@ -278,6 +282,8 @@ static int listing_read_part(struct listing_builder *b, struct ldir *ldir)
 		return fd;
 	sys_keep_atime(fd); /* nobody has asked for the names yet: readdir_mark_access() */
 	listing_part_init(&b->part, b->core, ldir, fd);
+	if (b->lower_names && b->part.is_lower)
+		lowernames_begin(b->lower_names, ldir->layer, fd);
 	return sys_dir_for_each(fd, listing_visit, b);
 }
 
@@ -370,6 +376,24 @@ static struct listing *listing_finish(struct listing_builder *b, uint64_t versio
 	return listing;
 }
 
+/* Reads all parts into the zeroed @b, and what lookups can make use of. */
+static int listing_read_whole(struct core *core, struct node *node, struct listing_builder *b)
+{
+	struct nameindex_builder lower_names;
+
+	if (!lowernames_is_wanted(core, node->dir))
+		return listing_read(core, node, b);
+	nameindex_builder_init(&lower_names, &core->lower_names_budget);
+	b->lower_names = &lower_names;
+	int r = listing_read(core, node, b);
+
+	if (r == 0)
+		lowernames_publish(node->dir, &lower_names);
+	nameindex_builder_deinit(&lower_names);
+	b->lower_names = NULL;
+	return r;
+}
+
 /* Reads the directory anew. */
 static int listing_make(struct core *core, struct node *node, struct listing **listingp)
 {
@@ -377,7 +401,7 @@ static int listing_make(struct core *core, struct node *node, struct listing **l
 	/* Before the first name is read: a change while reading makes the listing an old one. */
 	uint64_t version = atomic_load(&node->dir->version);
 	struct listing_builder b = { 0 };
-	int r = listing_read(core, node, &b);
+	int r = listing_read_whole(core, node, &b);
 	struct listing *listing = r == 0 ? listing_finish(&b, version) : NULL;
 
 	listing_builder_deinit(&b);

@@ -12,6 +12,7 @@
 #include "core/attr.h"
 #include "core/datafd.h"
 #include "core/index.h"
+#include "core/lowernames.h"
 #include "core/origin.h"
 #include "core/probe.h"
 #include "core/verity.h"
@@ -378,35 +379,56 @@ void core_forget(struct core *core, uint64_t id, uint64_t count)
 
 /* ---- smaller questions ---- */
 
+enum lower_name {
+	LOWER_ABSENT,
+	LOWER_OBJECT,
+	LOWER_HIDDEN, /* here and from here on down */
+};
+
+/* What the lower directory @in, of which an index knows @kinds of the name, says of it. */
+static int lookup_in_lower(struct core *core, struct ldir *in, const char *name, unsigned int kinds,
+			   enum lower_name *what)
+{
+	struct statx st;
+	int fd = ldir_pin(&core->fds, in);
+
+	if (fd < 0)
+		return fd;
+	int r = kinds & NAMEINDEX_ENTRY ? probe_stat(core, in, fd, name, &st) : -ENOENT;
+
+	if (r == 0)
+		*what = probe_is_whiteout(core, fd, name, &st) ? LOWER_HIDDEN : LOWER_OBJECT;
+	else if (r == -ENOENT || r == -ENAMETOOLONG)
+		r = 0;
+	if (r == 0 && *what == LOWER_ABSENT && kinds & NAMEINDEX_HIDES && !in->layer->is_last &&
+	    probe_lower_hides(fd, name) > 0)
+		*what = LOWER_HIDDEN;
+	ldir_unpin(in);
+	return r;
+}
+
 int lookup_lower_has(struct core *core, struct node *parent, const char *name)
 {
 	const struct node_dir *dir = parent->dir;
-	const int hidden = 2; /* from here on down */
-	int result = 0;
+	struct nameindex_cursor cursor = { 0 };
+	enum lower_name what = LOWER_ABSENT;
+	unsigned int misses = 0;
+	int r = 0;
 
 	if (whiteout_name_kind(name) != WHITEOUT_NAME_NONE)
 		return 0;
-	for (unsigned int i = 0; result == 0 && i < dir->lower_count; i++) {
-		struct ldir *in = dir->lowers[i];
-		struct statx st;
+	for (unsigned int i = 0; r == 0 && what == LOWER_ABSENT; i++) {
+		unsigned int kinds;
 
-		if (in->is_mount_point)
-			continue;
-		int fd = ldir_pin(&core->fds, in);
-
-		if (fd < 0)
-			return fd;
-		int r = probe_stat(core, in, fd, name, &st);
-
-		if (r == 0)
-			result = probe_is_whiteout(core, fd, name, &st) ? hidden : 1;
-		else if (r != -ENOENT && r != -ENAMETOOLONG)
-			result = r;
-		else if (!in->layer->is_last && probe_lower_hides(fd, name) > 0)
-			result = hidden;
-		ldir_unpin(in);
+		i = lowernames_next(dir, name, &cursor, i, &kinds);
+		if (i >= dir->lower_count)
+			break;
+		if (!dir->lowers[i]->is_mount_point)
+			r = lookup_in_lower(core, dir->lowers[i], name, kinds, &what);
+		misses += what == LOWER_ABSENT;
 	}
-	return result < 0 ? result : result == 1;
+	lowernames_note_misses(core, parent, misses);
+	return r < 0 ? r : what == LOWER_OBJECT;
 }
 
 int lookup_upper_name(struct core *core, struct node *parent, const char *name,

@@ -8,6 +8,7 @@
 #include "core/datafd.h"
 #include "core/internal.h"
 #include "core/listing.h"
+#include "core/lowernames.h"
 #include "core/node_table.h"
 #include "core/watch.h"
 
@@ -27,6 +28,7 @@ static struct node_dir *node_dir_new(void)
 static void node_dir_free(struct core *core, struct node_dir *dir)
 {
 	watch_forget(core, dir);
+	lowernames_drop(dir);
 	for (unsigned int i = 0; i < dir->lower_count; i++)
 		ldir_unref(&core->fds, dir->lowers[i]);
 	free(dir->lowers);

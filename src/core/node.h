@@ -29,6 +29,7 @@
 struct core;
 struct listing;
 struct metacopy;
+struct nameindex;
 struct node;
 struct watch_mark;
 
@@ -93,6 +94,10 @@ struct node_dir {
 	_Atomic uint32_t changes; /* grows with every change of it, after that */
 	_Atomic enum quiet_state quiet;
 	struct times times; /* node lock */
+	/* Owned; which lowers have a name, or NULL; freed only with lock held for writing. */
+	struct nameindex *_Atomic lower_names;
+	/* Lowers asked in vain without it, and at how many it is made (0: not known yet). */
+	_Atomic uint32_t lower_misses, lower_names_due;
 	_Atomic int64_t subdirs; /* how many subdirectories, -1: not counted yet */
 	struct listing *listing; /* counted; the last merged listing, or NULL; node lock */
 	/* What the kernel may have cached of it, and whose cookies that has; node lock. */

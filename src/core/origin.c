@@ -8,6 +8,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "core/lowernames.h"
 #include "core/origintable.h"
 #include "core/upper.h"
 #include "format/origin.h"
@@ -138,8 +139,14 @@ static bool origin_decode_inode(struct core *core, const struct origin *origin,
 bool origin_stat(struct core *core, struct node *parent, const struct origin *origin,
 		 const char *name, struct statx *lower)
 {
-	for (unsigned int i = 0; i < parent->dir->lower_count; i++) {
-		struct ldir *in = parent->dir->lowers[i];
+	const struct node_dir *dir = parent->dir;
+	struct nameindex_cursor cursor = { 0 };
+
+	for (unsigned int i = 0, kinds;; i++) {
+		i = lowernames_next(dir, name, &cursor, i, &kinds);
+		if (i >= dir->lower_count)
+			break;
+		struct ldir *in = dir->lowers[i];
 
 		if (in->layer->has_handles && origin_is_at(core, origin, in, name, lower))
 			return true;

@@ -17,6 +17,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "core/lowernames.h"
 #include "format/redirect.h"
 #include "format/whiteout.h"
 #include "sys/file.h"
@@ -32,6 +33,9 @@ struct probe {
 	bool absolute; /* the last redirect was absolute */
 	bool redirected; /* a redirect was met */
 	bool last; /* no layer below could add anything: its attributes need no reading */
+	unsigned int lacks; /* NAMEINDEX_*: what the layer is known not to have of want */
+	struct nameindex_cursor cursor; /* through the lowers that may have want */
+	unsigned int misses; /* lowers that were asked without need */
 };
 
 static void hit_deinit(struct core *core, struct hit *hit)
@@ -178,6 +182,7 @@ static int probe_read_redirect(struct probe *p, int dirfd, const char *name, siz
 		return -ENOMEM;
 	free(p->want);
 	p->want = taken;
+	p->cursor.index = NULL;
 	return 0;
 }
 
@@ -258,11 +263,13 @@ static int probe_component(struct probe *p, struct ldir *in, int dirfd, struct h
 
 	if (is_lower && whiteout_name_kind(hit->name) != WHITEOUT_NAME_NONE)
 		return 0;
-	int r = probe_stat(p->core, in, dirfd, hit->name, &hit->st);
+	int r = p->lacks & NAMEINDEX_ENTRY ? -ENOENT :
+					     probe_stat(p->core, in, dirfd, hit->name, &hit->st);
 
 	if (r < 0 && r != -ENOENT && r != -ENAMETOOLONG)
 		return r;
-	if (is_lower && !p->last && (r < 0 || S_ISDIR(hit->st.stx_mode))) {
+	if (is_lower && !p->last && !(p->lacks & NAMEINDEX_HIDES) &&
+	    (r < 0 || S_ISDIR(hit->st.stx_mode))) {
 		int hides = probe_lower_hides(dirfd, hit->name);
 
 		if (hides < 0)
@@ -436,13 +443,32 @@ static int probe_check_follow(const struct probe *p)
 	return 0;
 }
 
+/*
+ * The number of the next of @stack, @parent's lowers or the root's, to be asked, from @i on;
+ * stack->lower_count: none.
+ */
+static unsigned int probe_next(struct probe *p, const struct node *parent,
+			       const struct node_dir *stack, unsigned int i)
+{
+	unsigned int kinds = NAMEINDEX_ALL;
+
+	/* A path begins elsewhere, and another directory's lock is not held. */
+	if (stack == parent->dir && p->want[0] != '/')
+		i = lowernames_next(stack, p->want, &p->cursor, i, &kinds);
+	p->lacks = NAMEINDEX_ALL & ~kinds;
+	return i;
+}
+
 static int probe_lowers(struct core *core, struct node *parent, struct probe *p,
 			struct found *found)
 {
 	const struct node_dir *root = core->root ? core->root->dir : parent->dir;
 	const struct node_dir *stack = p->absolute ? root : parent->dir;
 
-	for (unsigned int i = 0; !p->stop && i < stack->lower_count; i++) {
+	for (unsigned int i = 0; !p->stop; i++) {
+		i = probe_next(p, parent, stack, i);
+		if (i >= stack->lower_count)
+			break;
 		struct ldir *in = stack->lowers[i];
 		struct hit hit;
 
@@ -454,8 +480,10 @@ static int probe_lowers(struct core *core, struct node *parent, struct probe *p,
 		r = probe_layer(p, in, &hit);
 		if (r < 0)
 			return r;
-		if (r == 0)
+		if (r == 0) {
+			p->misses += stack == parent->dir;
 			continue;
+		}
 		if (!found->upper.dir && !found->top.dir && !found->lower_count) {
 			found->is_metacopy = p->metacopy;
 			found->metacopy = p->value;
@@ -530,6 +558,7 @@ int probe_layers(struct core *core, struct node *parent, const char *name, struc
 	int r = probe_all(core, parent, &probe, found);
 
 	free(probe.want);
+	lowernames_note_misses(core, parent, probe.misses);
 	return r;
 }
 

@@ -21,6 +21,7 @@
 #include "core/index.h"
 #include "core/listing.h"
 #include "core/lookup.h"
+#include "core/lowernames.h"
 #include "core/origintable.h"
 #include "core/upper.h"
 #include "sys/file.h"
@@ -408,6 +409,7 @@ void remove_adopt_cleared(struct core *core, struct node *node, const struct tar
 		return;
 	}
 	remove_unkeep_dir(core, dir);
+	lowernames_drop(dir);
 	node_lock(core, node);
 	struct ldir *old = dir->upper;
 	unsigned int count = dir->lower_count;

@@ -13,6 +13,7 @@
 #include "core/index.h"
 #include "core/internal.h"
 #include "core/layers.h"
+#include "core/lowernames.h"
 #include "core/origintable.h"
 #include "core/readdir.h"
 #include "core/upper.h"
@@ -82,6 +83,7 @@ static struct core *core_alloc(const struct core_config *config)
 	recall_init(&core->recall, config->nfs_export ? RECALL_LIMIT_EXPORT : RECALL_LIMIT_DEFAULT);
 	progress_init(&core->progress);
 	ahead_init(&core->ahead);
+	core->lower_names_budget.max = LOWERNAMES_MAX;
 	lock_mutex_init(&core->index_lock, LOCK_RANK_INDEX);
 	lock_mutex_init(&core->rename_lock, LOCK_RANK_RENAME);
 	atomic_init(&core->origins_fd, -1);

@@ -2,13 +2,17 @@
 #include "sys/dir.h"
 
 #include <dirent.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "sys/call.h"
+#include "sys/file.h"
 
 #define SYS_DIR_BUFFER_SIZE 32768
 
@@ -78,4 +82,53 @@ int sys_dir_for_each(int fd, int (*visit)(const struct sys_dirent *entry, void *
 			return r;
 	}
 	return r;
+}
+
+/* ---- what names are ---- */
+
+/* Of XFS, whose headers are not the kernel's (XFS_IOC_FSGEOMETRY_V1): only the flags are of interest. */
+struct xfs_geometry {
+	uint8_t before[92];
+	uint32_t flags;
+	uint8_t after[16];
+};
+#define XFS_GEOMETRY _IOR('X', 100, struct xfs_geometry)
+#define XFS_GEOMETRY_IGNORES_CASE (1U << 12)
+
+_Static_assert(sizeof(struct xfs_geometry) == 112, "the kernel's");
+
+static bool sys_xfs_ignores_case(int fd)
+{
+	struct xfs_geometry geometry = { .flags = 0 };
+
+	return sys_retry(ioctl(fd, XFS_GEOMETRY, &geometry)) < 0 ||
+	       geometry.flags & XFS_GEOMETRY_IGNORES_CASE;
+}
+
+/* Where file systems have it, it is a directory's own affair. */
+static bool sys_dir_ignores_case(int fd)
+{
+	unsigned int flags = 0;
+
+	return sys_get_fsflags(fd, &flags) == 0 && flags & FS_CASEFOLD_FL;
+}
+
+bool sys_dir_lists_all(int fd, long magic)
+{
+	switch (magic) {
+	case BTRFS_SUPER_MAGIC:
+	case EROFS_SUPER_MAGIC_V1:
+	case RAMFS_MAGIC:
+	case SQUASHFS_MAGIC:
+		return true;
+	case EXT4_SUPER_MAGIC:
+	case F2FS_SUPER_MAGIC:
+	case OVERLAYFS_SUPER_MAGIC: /* has the flags of what lies below it */
+	case TMPFS_MAGIC:
+		return !sys_dir_ignores_case(fd);
+	case XFS_SUPER_MAGIC:
+		return !sys_xfs_ignores_case(fd);
+	default:
+		return false;
+	}
 }

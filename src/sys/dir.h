@@ -3,6 +3,7 @@
 #ifndef VENEER_SYS_DIR_H
 #define VENEER_SYS_DIR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,5 +29,12 @@ int sys_dirent_next(const void *buf, size_t size, size_t *position, struct sys_d
  */
 int sys_dir_for_each(int fd, int (*visit)(const struct sys_dirent *entry, void *context),
 		     void *context);
+
+/*
+ * True if a name in the directory @fd (not O_PATH), of a file system with the f_type @magic, is found
+ * exactly if it is listed, byte for byte. False also if that cannot be told: file systems may
+ * ignore case, compose characters, or have names that they do not list.
+ */
+bool sys_dir_lists_all(int fd, long magic);
 
 #endif
