@@ -29,7 +29,7 @@ struct layer {
 	bool is_immutable; /* its file system (erofs) calls every file so: no flag of the file */
 	uint8_t uuid[16];
 	_Atomic bool xwhiteouts; /* readdir must look for attribute whiteouts */
-	int fd; /* the root, open for reading: ioctls, statfs, handles. Owned. */
+	int fd; /* of root, open for reading: ioctls, statfs, handles; borrowed */
 	struct ldir *root; /* owned */
 	char *path; /* as given, for messages. Owned. */
 	/* Where each directory of the layer is (ldir parent and name): held for a few
@@ -59,7 +59,7 @@ static inline uint64_t layer_file_attributes(const struct layer *layer, const st
 	return st->stx_attributes & ~(layer->is_immutable ? STATX_ATTR_IMMUTABLE : 0ULL);
 }
 
-/* The root of @layer; @fd (O_PATH) is taken over and never closed before the ldir is. */
+/* The root of @layer; @fd is taken over and never closed before the ldir is. */
 struct ldir *ldir_new_root(struct fdcache *fds, struct layer *layer, int fd);
 /* The directory @name in @parent, with one reference; @st tells which. NULL: out of memory. */
 struct ldir *ldir_new(struct ldir *parent, const char *name, const struct statx *st);

@@ -59,29 +59,34 @@ static void layer_learn_identity(struct layer *layer)
 	layer->has_handles = sys_handle_get(layer->fd, "", &handle) == 0;
 }
 
-/* Fills the zeroed @layer. Whatever was opened is layers_close()'s to close. */
-static int layer_open(struct core *core, struct layer *layer, const struct source *source)
+/*
+ * Fills @layer. Whatever was opened is layers_close()'s to close. The one descriptor of a layer takes
+ * the place of the source's, so that as many layers as there can be fit into 1024.
+ */
+static int layer_open(struct core *core, struct layer *layer, struct source *source)
 {
-	int fd = sys_reopen(source->fd, O_PATH | O_DIRECTORY);
+	int fd = sys_reopen(source->fd, O_RDONLY | O_DIRECTORY);
 
 	if (fd < 0)
 		return fd;
-	layer->fd = sys_reopen(fd, O_RDONLY | O_DIRECTORY);
-	int r = layer->fd < 0 ? layer->fd : sys_fs_magic(layer->fd, &layer->magic);
-
-	if (r < 0) {
-		cleanup_close(&fd);
-		return r;
-	}
 	layer->dev = source->dev;
 	layer->is_private = source->is_private;
-	layer->is_immutable = layer->magic == EROFS_SUPER_MAGIC_V1;
 	layer->path = strdup(source->path);
 	layer->root = ldir_new_root(&core->fds, layer, fd);
 	if (!layer->root)
 		cleanup_close(&fd);
 	if (!layer->root || !layer->path)
 		return -ENOMEM;
+	layer->fd = fd;
+	int r = sys_fs_magic(fd, &layer->magic);
+
+	if (r < 0)
+		return r;
+	layer->is_immutable = layer->magic == EROFS_SUPER_MAGIC_V1;
+	if (!layer->is_upper) { /* the upper's is needed to set up the work directory */
+		cleanup_close(&source->fd);
+		source->fd = -1;
+	}
 	layer_learn_identity(layer);
 	return ident_add_dev(&core->ident, layer->dev);
 }
@@ -111,11 +116,11 @@ static int layers_alloc(struct core *core, const struct core_config *config, uns
 	return 0;
 }
 
-static int layers_fill(struct core *core, const struct source_list *list, struct strbuf *why)
+static int layers_fill(struct core *core, struct source_list *list, struct strbuf *why)
 {
 	for (unsigned int i = 0; i < core->layer_count; i++) {
 		/* The work directory stands between the upper and the lowers. */
-		const struct source *source = &list->items[core->has_upper && i > 0 ? i + 1 : i];
+		struct source *source = &list->items[core->has_upper && i > 0 ? i + 1 : i];
 		int r = layer_open(core, &core->layers[i], source);
 
 		if (r < 0)
@@ -198,7 +203,6 @@ void layers_close(struct core *core)
 		struct layer *layer = &core->layers[i];
 
 		ldir_unref(&core->fds, layer->root);
-		cleanup_close(&layer->fd);
 		free(layer->path);
 		lock_mutex_deinit(&layer->places);
 	}
