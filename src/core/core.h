@@ -385,6 +385,7 @@ struct core_counts {
 	uint64_t open_dirs;
 	unsigned int fds, fds_max; /* cached descriptors, and their budget */
 	unsigned int orphan_fds, orphan_fds_max; /* of what is removed but still in use */
+	size_t name_index_bytes, name_index_bytes_max; /* of which names are in which lowers */
 	uint64_t copyups, copyup_bytes; /* since the mount, and the data that they brought */
 };
 

@@ -56,6 +56,8 @@ void core_get_counts(struct core *core, struct core_counts *counts)
 		.open_dirs = idtable_count(core->handles),
 		.orphan_fds = atomic_load(&core->orphans),
 		.orphan_fds_max = core->orphan_max,
+		.name_index_bytes = atomic_load(&core->lower_names_budget.used),
+		.name_index_bytes_max = core->lower_names_budget.max,
 		.copyups = atomic_load(&core->progress.copyups),
 		.copyup_bytes = atomic_load(&core->progress.bytes),
 	};

@@ -268,6 +268,8 @@ static void report_add_caches(const struct report_json *json, const struct core_
 	report_add_number(&caches, "descriptors_max", counts->fds_max);
 	report_add_number(&caches, "orphans", counts->orphan_fds);
 	report_add_number(&caches, "orphans_max", counts->orphan_fds_max);
+	report_add_number(&caches, "name_index_bytes", counts->name_index_bytes);
+	report_add_number(&caches, "name_index_bytes_max", counts->name_index_bytes_max);
 }
 
 static void report_fill(const struct report *report, const struct report_json *json)
