@@ -4,7 +4,7 @@
 #   make check        all tests, under ten minutes; most of them need root
 #   make asan|ubsan|tsan    the same tests on a sanitizer's build
 #   make fuzz         every fuzz target for FUZZ_SECONDS
-#   make bench        measurements, as ratios to kernel overlayfs; BENCH=--short: about a minute
+#   make bench        measurements, as ratios to kernel overlayfs (BENCH="--short" and other words)
 #   make lint         formatting and static analysis
 #   make install      to PREFIX, below DESTDIR
 #   make demo         a veneer over this machine's root

@@ -3,6 +3,7 @@
 
 from . import figures
 
+SHORT = {"count": "", "times": "x"}
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
@@ -64,7 +65,7 @@ def flat(result, criteria, others, modes):
                      *(("-" if value is None else f"{value:.2f} x") + passed(
                          value, figures.to_reach(criteria, "flat", name, each["mode"]), "flat")
                        for value, each in zip(values, others)),
-                     f"at most {limits(criteria, 'flat', name, modes)}"])
+                     f"at most {limits(criteria, 'flat', name, modes)} x"])
     return rows
 
 
@@ -80,7 +81,8 @@ def own_figures(result, criteria, others, modes):
                      *(figures.in_words(value, unit) + passed(
                          value, figures.to_reach(criteria, section, name, each["mode"]), section)
                        for value, each in zip(values, others)),
-                     f"{section.replace('-', ' ')} {limit} {unit}" if limit else ""])
+                     f"{section.replace('-', ' ')} {limit} {SHORT.get(unit, unit)}".strip() if limit
+                     else ""])
     rows += flat(result, criteria, others, modes)
     return table(["", "kernel", *(each["name"] for each in others), "to reach"], rows)
 
