@@ -18,6 +18,8 @@ class Table:
         self.contenders = contenders
         self.criteria = criteria
         self.columns = [each for each in contenders if each["kind"] != "kernel"]
+        self.modes = [mode for mode in ("served", "passthrough")
+                      if not contenders or mode in [each["mode"] for each in contenders]]
         self.has_peers = any(each["kind"] == "peer" for each in contenders)
 
     def header(self):
@@ -34,9 +36,10 @@ class Table:
 
     def limits(self, section, name):
         known = {mode: figures.to_reach(self.criteria, section, name, mode)
-                 for mode in ("served", "passthrough")}
-        if known["served"] == known["passthrough"]:
-            return "" if known["served"] is None else f"{known['served']:g}"
+                 for mode in self.modes}
+        if len(set(known.values())) == 1:
+            limit = next(iter(known.values()))
+            return "" if limit is None else f"{limit:g}"
         return ", ".join(f"{mode} {value:g}" for mode, value in known.items() if value is not None)
 
     def _cells(self, section, name, values, texts):
