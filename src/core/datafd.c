@@ -13,9 +13,11 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "core/place.h"
+#include "core/probe.h"
 #include "core/upper.h"
 #include "core/verity.h"
 #include "sys/file.h"
+#include "sys/xattr.h"
 
 struct datafd *datafd_new(struct core *core, int fd, const struct statx *st, bool is_upper,
 			  bool is_writable)
@@ -120,6 +122,18 @@ int datafd_stat(struct core *core, struct node *node, struct statx *st)
 	return r;
 }
 
+/* The data of a lower file: what lookup left open. */
+static int datafd_check_lower(struct core *core, struct node *node, const struct place *place,
+			      int fd)
+{
+	if (place->ldir && probe_leaves_metacopy(core, place->ldir->layer) &&
+	    sys_getxattr(fd, core_key(core, XATTR_METACOPY), NULL, 0) >= 0) {
+		log_warning_limited("%s: metacopy without data", place->name);
+		return core->metacopy ? -EIO : -EPERM;
+	}
+	return verity_check(core, node, fd);
+}
+
 /* Makes sure that what was opened is the node's file and not what somebody put in its place. */
 static int datafd_check(struct core *core, struct node *node, const struct place *place, int fd,
 			struct statx *st)
@@ -137,7 +151,7 @@ static int datafd_check(struct core *core, struct node *node, const struct place
 	if (last && last->is_upper == place->is_upper && !datafd_is(last, st))
 		r = -ESTALE;
 	node_unlock(core, node);
-	return r == 0 && !place->is_upper ? verity_check(core, node, fd) : r;
+	return r == 0 && !place->is_upper ? datafd_check_lower(core, node, place, fd) : r;
 }
 
 static int datafd_open_place(struct core *core, const struct place *place, bool write,

@@ -201,6 +201,11 @@ static int probe_read_metacopy(struct probe *p, int dirfd, const char *name, con
 	return metacopy_decode(value, r, &p->value);
 }
 
+bool probe_leaves_metacopy(const struct core *core, const struct layer *layer)
+{
+	return layer->is_last && !core->data_count && !layer->is_upper;
+}
+
 /* ---- one component in one layer ---- */
 
 /* A directory was found. Returns 1 if it counts, 0 if not, or -errno. */
@@ -234,12 +239,17 @@ static int probe_take_dir(struct probe *p, struct ldir *in, int dirfd, const str
 	return r < 0 ? r : 1;
 }
 
-static int probe_take_file(struct probe *p, int dirfd, const struct hit *hit, size_t before,
-			   const char *post)
+static int probe_take_file(struct probe *p, struct ldir *in, int dirfd, const struct hit *hit,
+			   size_t before, const char *post)
 {
 	if (p->is_dir || *post) {
 		p->stop = true; /* a file ends the merging of directories above it */
 		return 0;
+	}
+	if (probe_leaves_metacopy(p->core, in->layer)) {
+		p->metacopy = false;
+		p->stop = true;
+		return 1;
 	}
 	int r = probe_read_metacopy(p, dirfd, hit->name, &hit->st);
 
@@ -288,7 +298,7 @@ static int probe_component(struct probe *p, struct ldir *in, int dirfd, struct h
 		return 0;
 	}
 	return S_ISDIR(hit->st.stx_mode) ? probe_take_dir(p, in, dirfd, hit, before, post) :
-					   probe_take_file(p, dirfd, hit, before, post);
+					   probe_take_file(p, in, dirfd, hit, before, post);
 }
 
 static int probe_in(struct probe *p, struct ldir *in, struct hit *hit, size_t before,

@@ -61,6 +61,11 @@ bool probe_is_xattr_whiteout(struct core *core, int dirfd, const char *name,
  */
 int probe_stat(struct core *core, const struct ldir *in, int dirfd, const char *name,
 	       struct statx *st);
+/*
+ * True if files of @layer are not asked whether they are metacopy files: with nothing below that
+ * could hold their data they are damaged, which is told when they are opened.
+ */
+bool probe_leaves_metacopy(const struct core *core, const struct layer *layer);
 /* True if it is the root of a layer or the work directory. */
 bool probe_is_trap(const struct core *core, const struct statx *st);
 

@@ -377,6 +377,26 @@ def test_metacopy_without_data_fails(union):
     assert caught.value.errno == errno.EIO
 
 
+@pytest.mark.deviation("D-37")
+def test_metacopy_in_the_lowest_layer(union, contender):
+    """Nothing below can have its data: it is damaged, and can be seen and removed, but not read."""
+    u = union({"f": metacopy(7), "good": "content"}, opts=ON)
+    with pytest.raises(OSError) as caught:
+        u.read("f")
+    assert caught.value.errno == errno.EIO
+    assert u.read("good") == b"content"
+    if contender.name == "kernel":
+        with pytest.raises(OSError):
+            os.lstat(u / "f")
+        return
+    assert os.lstat(u / "f").st_size == 7
+    with pytest.raises(OSError) as caught:
+        u.append("f", "!")
+    assert caught.value.errno == errno.EIO
+    os.unlink(u / "f")
+    assert u.ls() == ["good"]
+
+
 def test_metacopy_refused_when_off(union):
     u = union({"f": "content"}, upper={"f": metacopy(7)}, opts=["metacopy=off"])
     with pytest.raises(OSError) as caught:

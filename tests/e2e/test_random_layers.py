@@ -53,9 +53,11 @@ def random_dir(rnd, layer, depth=0):
 
 
 def look(path):
-    """What is at a path, or the error; whether missing data is told by lstat or read is left open."""
+    """What is at a path, or the error; whether lstat or read tells of data that is missing, or that
+    may not be looked for, is left open."""
     found = look_closely(path)
-    return "no data" if found == ("error", errno.EIO) or found[0] == "unreadable" else found
+    no_data = found in (("error", errno.EIO), ("error", errno.EPERM)) or found[0] == "unreadable"
+    return "no data" if no_data else found
 
 
 def look_closely(path):
