@@ -425,3 +425,56 @@ void idtable_for_each(struct idtable *table, void (*visit)(void *object, void *c
 		lock_mutex_unlock(&stripe->lock);
 	}
 }
+
+/* ---- sweeping ---- */
+
+/* The slots of one chunk. */
+static void idtable_sweep_chunk(const struct idtable_stripe *stripe, struct idtable_hand *hand,
+				bool (*visit)(void *object, void *context), void *context)
+{
+	uint32_t at = hand->slot / IDTABLE_CHUNK_SLOTS;
+	const struct idtable_chunk *chunk = &stripe->chunks[at];
+	uint32_t end = chunk->slots ? chunk->fresh : 0;
+
+	for (uint32_t i = hand->slot % IDTABLE_CHUNK_SLOTS; i < end; i++) {
+		hand->slot++;
+		if (chunk->slots[i].object && !visit(chunk->slots[i].object, context))
+			return;
+	}
+	hand->slot = (at + 1) * IDTABLE_CHUNK_SLOTS;
+}
+
+/* As many buckets of restored ids as a chunk has slots. */
+static void idtable_sweep_guests(const struct idtable_stripe *stripe, struct idtable_hand *hand,
+				 bool (*visit)(void *object, void *context), void *context)
+{
+	uint64_t end = MIN(stripe->guest_buckets, hand->bucket + IDTABLE_CHUNK_SLOTS);
+	bool go_on = true;
+
+	while (go_on && hand->bucket < end) {
+		struct idtable_guest *guest = stripe->guests[hand->bucket++];
+
+		/* A chain is short: the hand need not stop within one. */
+		for (; guest; guest = guest->next)
+			go_on &= visit(guest->object, context);
+	}
+}
+
+bool idtable_sweep(struct idtable *table, struct idtable_hand *hand,
+		   bool (*visit)(void *object, void *context), void *context)
+{
+	struct idtable_stripe *stripe = &table->stripes[hand->stripe];
+
+	lock_mutex_lock(&stripe->lock);
+	if (hand->slot < stripe->count * IDTABLE_CHUNK_SLOTS)
+		idtable_sweep_chunk(stripe, hand, visit, context);
+	else
+		idtable_sweep_guests(stripe, hand, visit, context);
+	bool is_done = hand->slot >= stripe->count * IDTABLE_CHUNK_SLOTS &&
+		       hand->bucket >= stripe->guest_buckets;
+
+	lock_mutex_unlock(&stripe->lock);
+	if (is_done)
+		*hand = (struct idtable_hand){ .stripe = (hand->stripe + 1) % IDTABLE_STRIPES };
+	return !is_done || hand->stripe > 0;
+}

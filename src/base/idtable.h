@@ -50,4 +50,20 @@ uint64_t idtable_count(const struct idtable *table);
 void idtable_for_each(struct idtable *table, void (*visit)(void *object, void *context),
 		      void *context);
 
+/* Where a sweep is; all 0: at the beginning. */
+struct idtable_hand {
+	uint32_t stripe;
+	uint32_t slot; /* of the stripe */
+	uint64_t bucket; /* of its restored ids, which come after the slots */
+};
+
+/*
+ * The same a piece at a time, a thousand objects or so: from the hand on, which it moves, until
+ * @visit returns false. False: that was the end, the hand is at the beginning again. What is there
+ * all the time is visited once in a sweep; restored ids can be passed over when there are more of
+ * them meanwhile, or come twice.
+ */
+bool idtable_sweep(struct idtable *table, struct idtable_hand *hand,
+		   bool (*visit)(void *object, void *context), void *context);
+
 #endif

@@ -113,6 +113,28 @@ struct core_backing {
 /* Before the first call; @backing is borrowed. */
 void core_set_backing(struct core *core, const struct core_backing *backing);
 
+/*
+ * How many nodes there may be before those that hold references on them, which they can do
+ * without, are to give some back.
+ */
+struct core_budget {
+	uint64_t max_nodes; /* 0: no limit */
+	/* There are more: core_prune() is due. Any thread, with locks held: must not block. */
+	void (*exceeded)(void *context);
+	void *context;
+};
+
+/* Before the first call. */
+void core_set_budget(struct core *core, const struct core_budget *budget);
+/* Asks for core_forget() of the nodes @ids, where they are not in use. Not 0: no more of it. */
+typedef int core_prune_fn(void *context, const uint64_t *ids, unsigned int count);
+/*
+ * Calls @prune for nodes that nobody has asked for in a while, as many as there are too many. No
+ * lock is held meanwhile. One thread at a time; exceeded() is not called again before its end.
+ * 0, or what @prune returned.
+ */
+int core_prune(struct core *core, core_prune_fn *prune, void *context);
+
 /* In a quiet moment: closes what can be opened again, so that no file system is kept busy. */
 void core_trim(struct core *core);
 
@@ -381,7 +403,7 @@ struct core_settings {
 void core_get_settings(const struct core *core, struct core_settings *settings);
 
 struct core_counts {
-	uint64_t nodes; /* objects the kernel knows */
+	uint64_t nodes, nodes_max; /* objects the kernel knows, and their budget; 0: none */
 	uint64_t open_dirs;
 	unsigned int fds, fds_max; /* cached descriptors, and their budget */
 	unsigned int orphan_fds, orphan_fds_max; /* of what is removed but still in use */

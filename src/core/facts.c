@@ -53,6 +53,7 @@ void core_get_counts(struct core *core, struct core_counts *counts)
 {
 	*counts = (struct core_counts){
 		.nodes = idtable_count(core->nodes.ids),
+		.nodes_max = core->budget.config.max_nodes,
 		.open_dirs = idtable_count(core->handles),
 		.orphan_fds = atomic_load(&core->orphans),
 		.orphan_fds_max = core->orphan_max,

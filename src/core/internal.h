@@ -4,11 +4,13 @@
 #define VENEER_CORE_INTERNAL_H
 
 #include "core/ahead.h"
+#include "core/budget.h"
 #include "core/core.h"
 #include "core/fdcache.h"
 #include "core/ident.h"
 #include "core/layer.h"
 #include "core/nameindex.h"
+#include "core/listing.h"
 #include "core/node.h"
 #include "core/progress.h"
 #include "core/recall.h"
@@ -55,6 +57,8 @@ struct core {
 	struct ident ident;
 	struct node_table nodes;
 	struct recall recall;
+	struct budget budget;
+	struct listing_cache listings;
 	struct workdir work;
 	struct progress progress;
 	struct ahead ahead;

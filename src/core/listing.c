@@ -8,6 +8,7 @@
  */
 #include "core/listing.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <linux/magic.h>
@@ -17,6 +18,7 @@
 
 #include "base/cleanup.h"
 #include "base/hash.h"
+#include "core/internal.h"
 #include "core/lookup.h"
 #include "core/lowernames.h"
 #include "core/probe.h"
@@ -372,6 +374,8 @@ static struct listing *listing_finish(struct listing_builder *b, uint64_t versio
 		listing->entries[listing->count++] = b->items[i].entry;
 		listing->subdirs += b->items[i].entry.type == DT_DIR;
 	}
+	listing->size = sizeof(*listing) + (b->count + UINT64_C(1)) * sizeof(*listing->entries) +
+			b->names_size;
 	listing->names = ptr_take(b->names);
 	return listing;
 }
@@ -412,30 +416,101 @@ static int listing_make(struct core *core, struct node *node, struct listing **l
 	return r;
 }
 
-/* The cached listing if nothing has changed since, with a reference. */
+/* ---- the cache ---- */
+
+void listing_cache_init(struct listing_cache *cache)
+{
+	lock_mutex_init(&cache->lock, LOCK_RANK_LEAF);
+	list_init(&cache->ring);
+}
+
+void listing_cache_deinit(struct listing_cache *cache)
+{
+	assert(list_is_empty(&cache->ring) && cache->size == 0);
+	lock_mutex_deinit(&cache->lock);
+}
+
+/* The listing that @dir keeps, which it does no more; or NULL. */
+static struct listing *listing_take_locked(struct listing_cache *cache, struct node_dir *dir)
+{
+	struct listing *listing = dir->listing;
+
+	if (listing) {
+		list_remove(&dir->listing_ring);
+		cache->size -= listing->size;
+		dir->listing = NULL;
+	}
+	return listing;
+}
+
+static void listing_put_locked(struct listing_cache *cache, struct node_dir *dir,
+			       struct listing *listing)
+{
+	dir->listing = listing_ref(listing);
+	cache->size += listing->size;
+	list_add_tail(&cache->ring, &dir->listing_ring);
+}
+
+void listing_forget(struct listing_cache *cache, struct node_dir *dir)
+{
+	lock_mutex_lock(&cache->lock);
+	struct listing *listing = listing_take_locked(cache, dir);
+
+	lock_mutex_unlock(&cache->lock);
+	listing_unref(listing);
+}
+
+/* Lets go of what was not used for longest until there is room; but not of what @dir keeps. */
+static void listing_make_room(struct listing_cache *cache, const struct node_dir *dir)
+{
+	struct listing *old = NULL;
+
+	do {
+		listing_unref(old);
+		old = NULL;
+		lock_mutex_lock(&cache->lock);
+		if (cache->size > LISTING_CACHE_MAX) {
+			struct node_dir *first =
+				list_entry(cache->ring.next, struct node_dir, listing_ring);
+
+			if (first != dir)
+				old = listing_take_locked(cache, first);
+		}
+		lock_mutex_unlock(&cache->lock);
+	} while (old);
+}
+
 struct listing *listing_find(struct core *core, struct node *node)
 {
+	struct listing_cache *cache = &core->listings;
 	struct node_dir *dir = node->dir;
 	struct listing *listing = NULL;
 
-	node_lock(core, node);
+	lock_mutex_lock(&cache->lock);
 	if (dir->listing && dir->listing->version == atomic_load(&dir->version) &&
-	    !core->layers_change)
-		listing = listing_ref(dir->listing);
-	node_unlock(core, node);
+	    !core->layers_change) {
+		listing = listing_take_locked(cache, dir);
+		listing_put_locked(cache, dir, listing); /* used last */
+	}
+	lock_mutex_unlock(&cache->lock);
 	return listing;
 }
 
 /* Keeps the listing for the next reader. */
 static void listing_keep(struct core *core, struct node *node, struct listing *listing)
 {
-	node_lock(core, node);
-	struct listing *old = node->dir->listing;
+	struct listing_cache *cache = &core->listings;
 
-	node->dir->listing = listing_ref(listing);
-	node_unlock(core, node);
+	lock_mutex_lock(&cache->lock);
+	struct listing *old = listing_take_locked(cache, node->dir);
+
+	listing_put_locked(cache, node->dir, listing);
+	lock_mutex_unlock(&cache->lock);
 	listing_unref(old);
+	listing_make_room(cache, node->dir);
 }
+
+/* ---- the listing of a directory ---- */
 
 int listing_get(struct core *core, struct node *node, struct listing **listingp)
 {

@@ -9,8 +9,14 @@
 
 #include <stdint.h>
 
-#include "core/internal.h"
+#include "base/list.h"
+#include "base/lock.h"
 #include "sys/dir.h"
+
+struct core;
+struct ldir;
+struct node;
+struct node_dir;
 
 struct listing_entry {
 	uint64_t ino; /* of the union; 0: must be looked up (more than one part, or an origin) */
@@ -25,7 +31,24 @@ struct listing {
 	uint64_t count, subdirs;
 	struct listing_entry *entries;
 	char *names;
+	size_t size; /* in memory */
 };
+
+/* Bytes that directories keep in listings; the last one is kept whatever its size. */
+#define LISTING_CACHE_MAX ((size_t)16 << 20)
+
+/* The directories that keep a listing. */
+struct listing_cache {
+	struct lock_mutex lock; /* LOCK_RANK_LEAF: guards this and node_dir.listing */
+	struct list ring; /* of node_dir.listing_ring, the one used last at the end */
+	size_t size; /* of all listings kept */
+};
+
+void listing_cache_init(struct listing_cache *cache);
+/* Must be empty (asserted). */
+void listing_cache_deinit(struct listing_cache *cache);
+/* At the end of a directory. */
+void listing_forget(struct listing_cache *cache, struct node_dir *dir);
 
 /*
  * The listing of @node, a merged directory, with one reference: the cached one if it is of the

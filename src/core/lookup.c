@@ -369,12 +369,7 @@ int core_lookup(struct core *core, const struct core_call *call, uint64_t parent
 
 void core_forget(struct core *core, uint64_t id, uint64_t count)
 {
-	struct node *node = node_find(core, id);
-
-	if (!node)
-		return;
-	node_forget(core, node, count);
-	node_unref(core, node);
+	node_forget_id(core, id, count);
 }
 
 /* ---- smaller questions ---- */

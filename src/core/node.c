@@ -40,8 +40,7 @@ static void node_dir_free(struct core *core, struct node_dir *dir)
 		workdir_discard(core, dir->upper->name->text);
 	ldir_unref(&core->fds, dir->upper);
 	free(dir->redirect);
-	if (dir->listing)
-		listing_unref(dir->listing);
+	listing_forget(&core->listings, dir);
 	lock_rw_deinit(&dir->lock);
 	free(dir);
 }
@@ -111,6 +110,7 @@ struct node *node_new_again(struct core *core, mode_t type, uint64_t ino, uint64
 		free(node);
 		return NULL;
 	}
+	budget_note_more(&core->budget, idtable_count(core->nodes.ids));
 	return node;
 }
 
@@ -130,7 +130,11 @@ bool node_hold(void *object)
 
 struct node *node_find(struct core *core, uint64_t id)
 {
-	return idtable_find(core->nodes.ids, id, node_hold);
+	struct node *node = idtable_find(core->nodes.ids, id, node_hold);
+
+	if (node)
+		node_note_use(node);
+	return node;
 }
 
 struct node *node_ref(struct node *node)
@@ -164,6 +168,13 @@ void node_wait(struct core *core, struct node *node, unsigned int ms)
 void node_wake(struct core *core, struct node *node)
 {
 	pthread_cond_broadcast(&node_stripe(core, node)->copied);
+}
+
+void node_note_use(struct node *node)
+{
+	/* Most have it already: then the line stays shared between processors. */
+	if (!(atomic_load_explicit(&node->flags, memory_order_relaxed) & NODE_RECENT))
+		atomic_fetch_or_explicit(&node->flags, NODE_RECENT, memory_order_relaxed);
 }
 
 bool node_has(const struct node *node, uint32_t flags)
@@ -239,6 +250,16 @@ void node_forget(struct core *core, struct node *node, uint64_t count)
 		node_unref(core, node);
 }
 
+void node_forget_id(struct core *core, uint64_t id, uint64_t count)
+{
+	struct node *node = idtable_find(core->nodes.ids, id, node_hold);
+
+	if (!node)
+		return;
+	node_forget(core, node, count);
+	node_unref(core, node);
+}
+
 /* ---- the end of a node ---- */
 
 /* Frees a node nobody refers to; returns the parents of its names chained to @parents. */
@@ -248,6 +269,7 @@ static void node_free(struct core *core, struct node *node, struct link **parent
 		node_remove_identities(core, node);
 	node_take_names(core, node, parents);
 	idtable_remove(core->nodes.ids, node->id, node);
+	budget_note_less(&core->budget, idtable_count(core->nodes.ids));
 	if (node_is_dir(node))
 		node_dir_free(core, node->dir);
 	else

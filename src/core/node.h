@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 
 #include "base/idtable.h"
+#include "base/list.h"
 #include "base/lock.h"
 #include "core/layer.h"
 #include "format/times.h"
@@ -45,6 +46,7 @@ enum node_flag {
 	/* What its names lead to may be another object now: looked up again. Set at any time. */
 	NODE_UNSURE = 1 << 8,
 	NODE_WARMING = 1 << 9, /* core/warm.c: who opens it or copies it up waits */
+	NODE_RECENT = 1 << 10, /* asked for lately: core/budget.h. Set and cleared at any time */
 };
 
 /* A name of a node. */
@@ -99,7 +101,10 @@ struct node_dir {
 	/* Lowers asked in vain without it, and at how many it is made (0: not known yet). */
 	_Atomic uint32_t lower_misses, lower_names_due;
 	_Atomic int64_t subdirs; /* how many subdirectories, -1: not counted yet */
-	struct listing *listing; /* counted; the last merged listing, or NULL; node lock */
+	/* The last merged listing, counted, or NULL; and its place among those of all directories.
+	 * Lock of core->listings. */
+	struct listing *listing;
+	struct list listing_ring;
 	/* What the kernel may have cached of it, and whose cookies that has; node lock. */
 	enum core_dircache_of cached_of;
 	uint64_t cached_version;
@@ -207,6 +212,8 @@ struct node *node_unref(struct core *core, struct node *node);
 /* Counts one more reference of the kernel, forgets @count. */
 void node_lookup_add(struct core *core, struct node *node);
 void node_forget(struct core *core, struct node *node, uint64_t count);
+/* The same by id, if there is such a node; being forgotten is no use of it. */
+void node_forget_id(struct core *core, uint64_t id, uint64_t count);
 
 void node_lock(struct core *core, struct node *node);
 void node_unlock(struct core *core, struct node *node);
@@ -215,6 +222,8 @@ void node_wait(struct core *core, struct node *node, unsigned int ms);
 /* Wakes those who wait; the node lock is held. */
 void node_wake(struct core *core, struct node *node);
 
+/* Somebody asks for it. */
+void node_note_use(struct node *node);
 bool node_has(const struct node *node, uint32_t flags);
 void node_set(struct node *node, uint32_t flags);
 void node_clear(struct node *node, uint32_t flags);

@@ -73,6 +73,8 @@ struct node *node_find_name(struct core *core, struct node *parent, const char *
 	struct node *node = name_find_locked(stripe, hash, parent, name, length);
 
 	lock_mutex_unlock(&stripe->lock);
+	if (node)
+		node_note_use(node);
 	return node;
 }
 

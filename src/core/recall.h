@@ -18,8 +18,8 @@
 
 #include "base/lock.h"
 
-/* Bytes; a record takes about 55: some 20,000, or 4 million. */
-#define RECALL_LIMIT_DEFAULT (3u << 19)
+/* Bytes; a record takes about 55, and 20 in the hash tables: some 6,500, or 4 million. */
+#define RECALL_LIMIT_DEFAULT (1u << 19)
 #define RECALL_LIMIT_EXPORT (256u << 20)
 
 struct recall {

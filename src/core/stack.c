@@ -84,6 +84,7 @@ static struct core *core_alloc(const struct core_config *config)
 	progress_init(&core->progress);
 	ahead_init(&core->ahead);
 	core->lower_names_budget.max = LOWERNAMES_MAX;
+	listing_cache_init(&core->listings);
 	lock_mutex_init(&core->index_lock, LOCK_RANK_INDEX);
 	lock_mutex_init(&core->rename_lock, LOCK_RANK_RENAME);
 	atomic_init(&core->origins_fd, -1);
@@ -235,6 +236,7 @@ struct core *core_free(struct core *core)
 	ident_deinit(&core->ident);
 	recall_deinit(&core->recall);
 	progress_deinit(&core->progress);
+	listing_cache_deinit(&core->listings);
 	lock_mutex_deinit(&core->index_lock);
 	lock_mutex_deinit(&core->rename_lock);
 	free(core);

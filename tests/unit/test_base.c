@@ -144,6 +144,56 @@ static void test_idtable_restore(void **state)
 	assert_null(idtable_free(table));
 }
 
+struct sweep {
+	unsigned char *seen; /* how often each object was visited */
+	unsigned int left; /* until it has enough */
+};
+
+static bool sweep_visit(void *object, void *context)
+{
+	struct sweep *sweep = context;
+
+	(*(unsigned char *)object)++;
+	return --sweep->left > 0;
+}
+
+/* Each object once in a turn, however few are taken at a time, whatever goes meanwhile. */
+static void test_idtable_sweep(void **state)
+{
+	enum {
+		COUNT = 70000,
+		GUESTS = 100
+	};
+	struct idtable *table = idtable_new();
+	unsigned char *seen = calloc(COUNT, 1);
+	uint64_t *ids = calloc(COUNT, sizeof(*ids));
+	struct idtable_hand hand = { 0 };
+	struct sweep sweep = { .seen = seen };
+	bool go_on = true;
+
+	for (int i = 0; i < COUNT; i++)
+		assert_int_equal(idtable_add(table, &seen[i], &ids[i]), 0);
+	for (int i = 0; i < GUESTS; i++) {
+		idtable_remove(table, ids[i], &seen[i]);
+		assert_int_equal(idtable_restore(table, ids[i], &seen[i], hold_yes), 0);
+	}
+	for (unsigned int i = 0; go_on; i++) {
+		sweep.left = 1 + i % 300;
+		go_on = idtable_sweep(table, &hand, sweep_visit, &sweep);
+	}
+	for (int i = 0; i < COUNT; i++)
+		assert_int_equal(seen[i], 1);
+	for (int i = 0; i < COUNT; i++)
+		idtable_remove(table, ids[i], &seen[i]);
+	sweep.left = 1;
+	for (go_on = true; go_on;)
+		go_on = idtable_sweep(table, &hand, sweep_visit, &sweep);
+	assert_int_equal(sweep.left, 1);
+	assert_null(idtable_free(table));
+	free(ids);
+	free(seen);
+}
+
 static void test_idtable_hostile_ids(void **state)
 {
 	struct idtable *table = idtable_new();
@@ -652,6 +702,7 @@ int main(void)
 		cmocka_unit_test(test_hash_spread),
 		cmocka_unit_test(test_idtable_basics),
 		cmocka_unit_test(test_idtable_restore),
+		cmocka_unit_test(test_idtable_sweep),
 		cmocka_unit_test(test_idtable_hostile_ids),
 		cmocka_unit_test(test_idtable_regions),
 		cmocka_unit_test(test_idtable_memory_returns),

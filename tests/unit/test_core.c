@@ -69,7 +69,7 @@ static void test_recall_bound(void **state)
 {
 	enum {
 		COUNT = 200000,
-		NEWEST = 20000
+		NEWEST = 6500
 	};
 	struct recall recall;
 	char name[NAME_MAX + 1], found[NAME_MAX + 1];

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/util.h"
 #include "core/core.h"
 
 #define ROUNDS 300
@@ -192,11 +193,195 @@ static void test_attributes_and_the_last_name(void **state)
 	core_free(core);
 }
 
+/* ---- the budget of nodes ---- */
+
+#define NODES_MAX 64
+
+/* What the kernel is to us here: it has each node looked up once, and gives up what it does not
+ * use. */
+struct holder {
+	struct core *core;
+	_Atomic int exceeded;
+	uint64_t used[8]; /* never given up */
+	unsigned int asked, given; /* in the last round */
+	bool is_stubborn; /* everything is in use */
+};
+
+static void holder_exceeded(void *context)
+{
+	struct holder *holder = context;
+
+	atomic_fetch_add(&holder->exceeded, 1);
+}
+
+static int holder_prune(void *context, const uint64_t *ids, unsigned int count)
+{
+	struct holder *holder = context;
+
+	holder->asked += count;
+	for (unsigned int i = 0; i < count; i++) {
+		bool is_used = holder->is_stubborn;
+
+		assert_true(ids[i] != CORE_ROOT);
+		for (size_t k = 0; k < ARRAY_SIZE(holder->used); k++)
+			is_used |= holder->used[k] == ids[i];
+		if (is_used)
+			continue;
+		core_forget(holder->core, ids[i], 1);
+		holder->given++;
+	}
+	return 0;
+}
+
+static int holder_round(struct holder *holder)
+{
+	holder->asked = holder->given = 0;
+	return core_prune(holder->core, holder_prune, holder);
+}
+
+static uint64_t holder_nodes(const struct holder *holder)
+{
+	struct core_counts counts;
+
+	core_get_counts(holder->core, &counts);
+	return counts.nodes;
+}
+
+static struct holder holder_open(struct unit_scratch *scratch)
+{
+	return (struct holder){ .core = union_open(scratch) };
+}
+
+static void holder_limit(struct holder *holder)
+{
+	const struct core_budget budget = { .max_nodes = NODES_MAX,
+					    .exceeded = holder_exceeded,
+					    .context = holder };
+
+	core_set_budget(holder->core, &budget);
+}
+
+static uint64_t holder_meet(struct holder *holder, int i)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "b%d", i);
+	return union_lookup(holder->core, CORE_ROOT, name);
+}
+
+/* Whoever is in use or was asked for stays; the number is within the limit after each round. */
+static void test_budget_keeps_what_is_used(void **state)
+{
+	struct holder holder = holder_open(*state);
+	struct statx st;
+	uint64_t warm;
+
+	holder_limit(&holder);
+	for (size_t k = 0; k < ARRAY_SIZE(holder.used); k++)
+		holder.used[k] = holder_meet(&holder, (int)k);
+	warm = holder_meet(&holder, ROUNDS - 1);
+	for (int i = ARRAY_SIZE(holder.used); i < ROUNDS - 1; i++) {
+		holder_meet(&holder, i);
+		assert_int_equal(core_getattr(holder.core, warm, &st), 0);
+		if (!atomic_exchange(&holder.exceeded, 0))
+			continue;
+		assert_int_equal(holder_round(&holder), 0);
+		assert_true(holder.given > 0);
+		assert_true(holder_nodes(&holder) <= NODES_MAX);
+		assert_int_equal(core_getattr(holder.core, warm, &st), 0);
+	}
+	for (size_t k = 0; k < ARRAY_SIZE(holder.used); k++)
+		assert_int_equal(core_getattr(holder.core, holder.used[k], &st), 0);
+	core_free(holder.core);
+}
+
+/* Where everything is in use, a round ends, and there are only so many. */
+static void test_budget_gives_up(void **state)
+{
+	struct holder holder = holder_open(*state);
+	int rounds = 0;
+
+	holder_limit(&holder);
+	holder.is_stubborn = true;
+	for (int i = 0; i < ROUNDS; i++) {
+		holder_meet(&holder, i);
+		if (!atomic_exchange(&holder.exceeded, 0))
+			continue;
+		rounds++;
+		assert_int_equal(holder_round(&holder), 0);
+		assert_true(holder.asked <= 2 * holder_nodes(&holder));
+	}
+	assert_in_range(rounds, 2, ROUNDS / 16 + 1);
+	holder.is_stubborn = false;
+	holder_meet(&holder, 0);
+	assert_int_equal(holder_round(&holder), 0);
+	core_free(holder.core);
+}
+
+/* A directory goes only after what is known in it. */
+static void test_budget_and_directories(void **state)
+{
+	struct holder holder = holder_open(*state);
+	struct core_entry entry;
+	uint64_t dir = CORE_ROOT;
+
+	for (int i = 0; i < 2 * NODES_MAX; i++) {
+		assert_int_equal(
+			core_mkdir(holder.core, &root_call, dir, "d", S_IFDIR | 0755, &entry), 0);
+		dir = entry.node;
+	}
+	holder_limit(&holder);
+	for (int i = 0; i < 2 * NODES_MAX && holder_nodes(&holder) > NODES_MAX; i++) {
+		assert_int_equal(holder_round(&holder), 0);
+		assert_true(holder.given > 0);
+		assert_int_equal(holder.given, holder.asked);
+	}
+	assert_true(holder_nodes(&holder) <= NODES_MAX);
+	core_free(holder.core);
+}
+
+/* Who asks for objects that are being forgotten finds them, as what they are. */
+static int step_look(struct racer *racer, int round)
+{
+	struct core_entry entry;
+	char name[16];
+
+	snprintf(name, sizeof(name), "a%d", round % 100);
+	int r = core_lookup(racer->core, &root_call, CORE_ROOT, name, &entry);
+
+	return r < 0 ? r : entry.node == 0 ? -ENOENT : 0;
+}
+
+static int step_prune(struct racer *racer, int round)
+{
+	struct holder holder = { .core = racer->core };
+
+	(void)round;
+	return holder_round(&holder);
+}
+
+static void test_budget_race(void **state)
+{
+	struct holder holder = holder_open(*state);
+	struct racer racers[2] = {
+		{ .core = holder.core, .step = step_look },
+		{ .core = holder.core, .step = step_prune },
+	};
+
+	holder_limit(&holder);
+	race(racers);
+	core_free(holder.core);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		with_scratch(test_two_removals),
 		with_scratch(test_attributes_and_the_last_name),
+		with_scratch(test_budget_keeps_what_is_used),
+		with_scratch(test_budget_gives_up),
+		with_scratch(test_budget_and_directories),
+		with_scratch(test_budget_race),
 	};
 
 	return cmocka_run_group_tests_name("union", tests, NULL, NULL);
