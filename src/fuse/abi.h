@@ -224,6 +224,7 @@ _Static_assert(sizeof(struct fuse_uring_req_header) == 288, "kernel interface");
 _Static_assert(sizeof(struct fuse_uring_cmd_req) == 24, "kernel interface");
 _Static_assert(sizeof(struct fuse_copy_file_range_out) == 8, "kernel interface");
 _Static_assert(sizeof(struct fuse_init_in) == 64, "kernel interface");
+_Static_assert(sizeof(struct fuse_notify_prune_out) == 16, "kernel interface");
 _Static_assert(sizeof(struct abi_init_out) == 64, "kernel interface");
 _Static_assert(sizeof(struct abi_init_out) == sizeof(struct fuse_init_out), "kernel interface");
 _Static_assert(sizeof(struct abi_open_out) == sizeof(struct fuse_open_out), "kernel interface");

@@ -302,6 +302,11 @@ int fuse_notify_store(struct fuse_transport *transport, uint64_t node, uint64_t 
 		      const void *data, size_t size);
 /* Attributes of the node that @request, still unanswered, is about: no lock is needed for these. */
 int fuse_notify_attr(struct fuse_request *request);
+/*
+ * To be forgotten, if they are not in use: dropped from the kernel's caches as under memory
+ * pressure. Waits for nothing. -EINVAL: the kernel is older than 6.18 (protocol 7.45).
+ */
+int fuse_notify_prune(struct fuse_transport *transport, const uint64_t *nodes, unsigned int count);
 /* The name is gone, as by unlink: watchers are told. */
 int fuse_notify_delete(struct fuse_transport *transport, uint64_t parent, uint64_t child,
 		       const char *name);

@@ -78,6 +78,23 @@ int fuse_notify_store(struct fuse_transport *transport, uint64_t node, uint64_t 
 	return transport->ops->notify(transport, iov, 3);
 }
 
+int fuse_notify_prune(struct fuse_transport *transport, const uint64_t *nodes, unsigned int count)
+{
+	struct fuse_notify_prune_out out = { .count = count };
+	const size_t size = count * sizeof(*nodes);
+	struct fuse_out_header header = {
+		.len = (uint32_t)(sizeof(header) + sizeof(out) + size),
+		.error = ABI_NOTIFY_PRUNE,
+	};
+	const struct iovec iov[3] = {
+		{ &header, sizeof(header) },
+		{ &out, sizeof(out) },
+		{ (void *)nodes, size },
+	};
+
+	return transport->ops->notify(transport, iov, 3);
+}
+
 int fuse_notify_attr(struct fuse_request *request)
 {
 	return fuse_notify_inode(request->transport, request->node, -1, 0);

@@ -330,6 +330,7 @@ static void test_notify(void **state)
 	struct fake *fake = *state;
 	struct fuse_notify_inval_entry_out *entry;
 	struct fuse_notify_store_out *store;
+	const uint64_t nodes[] = { 7, UINT64_C(1) << 40 };
 	char out[256];
 
 	assert_int_equal(fuse_notify_entry(fake->transport, 5, "name"), 0);
@@ -356,6 +357,11 @@ static void test_notify(void **state)
 	assert_int_equal(store->offset, 4096);
 	assert_int_equal(store->size, 4);
 	assert_memory_equal(out + 16 + sizeof(*store), "data", 4);
+	assert_int_equal(fuse_notify_prune(fake->transport, nodes, ARRAY_SIZE(nodes)), 0);
+	assert_int_equal(loop_take(fake->transport, out, sizeof(out)), 16 + 16 + sizeof(nodes));
+	assert_int_equal(((struct fuse_out_header *)out)->error, ABI_NOTIFY_PRUNE);
+	assert_int_equal(((struct fuse_notify_prune_out *)(out + 16))->count, ARRAY_SIZE(nodes));
+	assert_memory_equal(out + 16 + 16, nodes, sizeof(nodes));
 	assert_int_equal(fuse_notify_delete(fake->transport, 5, 6, "name"), 0);
 	assert_int_equal(loop_take(fake->transport, out, sizeof(out)), 16 + 24 + 5);
 }
