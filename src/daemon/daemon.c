@@ -23,11 +23,13 @@
 #include "daemon/idle.h"
 #include "daemon/mount.h"
 #include "daemon/ops.h"
+#include "daemon/pruner.h"
 #include "daemon/report.h"
 #include "daemon/server.h"
 #include "daemon/watcher.h"
 #include "fuse/fuse.h"
 #include "sys/creds.h"
+#include "sys/memory.h"
 
 /*
  * After a signal: how long open files may keep the unmounted connection going, and with it
@@ -49,9 +51,11 @@ struct daemon {
 	struct fuse_session *session;
 	struct fuse_transport *transport;
 	struct watcher watcher;
+	struct pruner pruner;
 	struct server server;
 	struct report report; /* complete once the server is open */
 	char *directory; /* the caller's, where relative paths of options start; owned, or NULL */
+	bool is_trimming; /* memory was let go of that has not gone back to the system yet */
 	bool has_ended; /* the kernel let go of the connection */
 	bool is_stopping; /* after a signal; until then deadline means nothing */
 	struct timespec deadline;
@@ -118,6 +122,7 @@ static int daemon_open_core(struct daemon *daemon, struct strbuf *why)
 		return r;
 	daemon->ops = (struct ops){ .core = daemon->core, .idle = &daemon->idle };
 	readers_init(&daemon->ops.readers);
+	pruner_init(&daemon->pruner, daemon->core, &daemon->control, daemon->options->max_nodes);
 	return datapath_init(&daemon->datapath, daemon->options, daemon->core, &daemon->ops, why);
 }
 
@@ -153,6 +158,8 @@ static int daemon_connect(struct daemon *daemon, int fd)
 	if (r < 0)
 		return r;
 	daemon->datapath.transport = daemon->transport;
+	daemon->pruner.session = daemon->session;
+	daemon->pruner.transport = daemon->transport;
 	core_faults_arm();
 	r = fuse_transport_start(daemon->transport);
 	return r < 0 ? r : watcher_start(&daemon->watcher, daemon->core, daemon->transport);
@@ -208,14 +215,24 @@ static int daemon_timeout_ms(const struct daemon *daemon)
 	int other =
 		daemon_earlier(idle_timeout_ms(&daemon->idle), server_timeout_ms(&daemon->server));
 
-	return daemon_earlier(stop, other);
+	return daemon_earlier(stop, daemon_earlier(other, pruner_timeout_ms(&daemon->pruner)));
 }
 
+/*
+ * In a quiet moment, everybody lets go of what they have; in the next one, when the transport's
+ * threads have done so too, all that is free goes back to the system.
+ */
 static void daemon_trim(struct daemon *daemon)
 {
-	fuse_transport_trim(daemon->transport);
-	core_trim(daemon->core);
-	malloc_trim(0);
+	daemon->is_trimming = !daemon->is_trimming;
+	if (daemon->is_trimming) {
+		fuse_transport_trim(daemon->transport);
+		core_trim(daemon->core);
+		idle_watch(&daemon->idle);
+	} else {
+		malloc_trim(0);
+		sys_memory_trim_code();
+	}
 }
 
 /* ---- the control socket ---- */
@@ -265,6 +282,7 @@ static int daemon_handle_ready(struct daemon *daemon, struct launch *launch)
 	mount_remember(&daemon->mount);
 	daemon_open_server(daemon);
 	launch_ready(launch);
+	idle_watch(&daemon->idle); /* what setting up took */
 	return 0;
 }
 
@@ -293,10 +311,14 @@ static int daemon_serve(struct daemon *daemon, struct launch *launch)
 			return r;
 		if (events & CONTROL_SIGNAL)
 			daemon_begin_stop(daemon);
+		if (events & CONTROL_CROWDED)
+			pruner_run(&daemon->pruner);
+		else if (!events)
+			pruner_run_again(&daemon->pruner);
 		server_serve(&daemon->server);
 		if (events & CONTROL_BUSY)
 			idle_watch(&daemon->idle);
-		else if (idle_is_quiet(&daemon->idle))
+		else if (!events && idle_is_quiet(&daemon->idle))
 			daemon_trim(daemon);
 		if (daemon->is_stopping && !daemon->has_ended && !daemon_remaining_ms(daemon)) {
 			log_info("files are still open; ending without them");

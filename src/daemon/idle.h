@@ -34,7 +34,7 @@ void idle_note(struct idle *idle, size_t size);
 void idle_watch(struct idle *idle);
 /* Main thread: for control_wait(). */
 int idle_timeout_ms(const struct idle *idle);
-/* Main thread, after each wait: true once it is time to give memory back. */
+/* Main thread, after a wait in which nothing came: true once it is time to give memory back. */
 bool idle_is_quiet(struct idle *idle);
 
 #endif

@@ -4,8 +4,11 @@
 #include "sys/creds.h"
 #include "sys/signals.h"
 
-/* What a node and its names cost in memory, roughly: many forgets are worth a malloc_trim(). */
-#define OPS_NODE_WEIGHT 256
+/*
+ * A node, its names, its record, and what lies around it that can go back with it: a thousand are
+ * worth giving memory back.
+ */
+#define OPS_NODE_WEIGHT 1024
 
 /* A request tells the primary group only. Its thread waits for the answer, so it is there. */
 static bool ops_has_group(void *context, gid_t gid)

@@ -22,6 +22,7 @@ void options_init(struct options *options)
 		.index = OPTIONS_UNSET,
 		.fsync = CORE_FSYNC_AUTO,
 		.timeout = FUSE_VALID_FOREVER,
+		.max_nodes = OPTIONS_MAX_NODES,
 	};
 }
 

@@ -16,6 +16,12 @@
 
 #define OPTIONS_UNSET (-1)
 
+/*
+ * Nodes: an object costs about 200 bytes, its name included, and a directory 500, so that a daemon
+ * takes some 60 MB at most. (What the kernel knows of as many costs it five times that.)
+ */
+#define OPTIONS_MAX_NODES (1U << 18)
+
 /* What the layer must do without, unless an option asks for it by name. */
 enum options_compat {
 	OPTIONS_COMPAT_NONE,
@@ -60,6 +66,7 @@ struct options {
 	bool layers_change; /* a timeout was asked for that ends */
 	bool watch;
 	unsigned int max_threads, max_idle; /* 0: the default */
+	unsigned int max_nodes; /* 0: without limit */
 	int io_uring; /* enum options_uring */
 	int data; /* enum options_data */
 

@@ -199,9 +199,10 @@ int option_number(struct options *options, const struct option_spec *spec, const
 
 	errno = 0;
 	number = strtoul(value, &end, 10);
-	if (errno || *end || end == value || *value == '-' || number < 1 || number > 4096) {
-		strbuf_append_format(why, "mount option '%s=%s': it can be 1 to 4096", spec->name,
-				     value);
+	if (errno || *end || end == value || *value == '-' || number < spec->least ||
+	    number > spec->most) {
+		strbuf_append_format(why, "mount option '%s=%s': it can be %lu to %lu", spec->name,
+				     value, spec->least, spec->most);
 		return -EINVAL;
 	}
 	*option_field(options, spec, unsigned int) = (unsigned int)number;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Every option there is, the ones that are refused included. */
+#include <limits.h>
 #include <stddef.h>
 #include <sys/mount.h>
 
 #include "daemon/options_table.h"
 
+#define OPTION_THREADS_MAX 4096
 #define NOT_YET "not effective yet"
 
 static const struct option_choice redirect_choices[] = {
@@ -109,6 +111,12 @@ static const struct option_choice writeback_choices[] = {
 	{                                                                                       \
 		.name = option, .text = help, .apply = option_choose, .argument = OPTION_VALUE, \
 		.choices = words, .offset = FIELD(field), .is_listed = true                     \
+	}
+#define NUMBER(option, field, low, high, help)                                                    \
+	{                                                                                         \
+		.name = option, .value_name = "N", .text = help, .apply = option_number,          \
+		.argument = OPTION_VALUE, .offset = FIELD(field), .least = (low), .most = (high), \
+		.is_listed = true                                                                 \
 	}
 /* Words of which some can be had, and change nothing. */
 #define GIVEN(option, words, help)                                                               \
@@ -226,27 +234,11 @@ const struct option_spec option_specs[] = {
 	FLAG("watch", watch, "see what others change in the layers, within a moment"),
 	CHOICE("data", data, data_choices, "which way the data of files goes"),
 	CHOICE("io_uring", io_uring, uring_choices, "requests come over io_uring"),
-	{ .name = "threads",
-	  .value_name = "N",
-	  .text = "requests that are worked on at once",
-	  .apply = option_number,
-	  .argument = OPTION_VALUE,
-	  .offset = FIELD(max_threads),
-	  .is_listed = true },
-	{ .name = "max_idle",
-	  .value_name = "N",
-	  .text = "threads that wait for requests",
-	  .apply = option_number,
-	  .argument = OPTION_VALUE,
-	  .offset = FIELD(max_idle),
-	  .is_listed = true },
-	{ .name = "max_idle_threads",
-	  .value_name = "N",
-	  .text = "the same as max_idle",
-	  .apply = option_number,
-	  .argument = OPTION_VALUE,
-	  .offset = FIELD(max_idle),
-	  .is_listed = true },
+	NUMBER("threads", max_threads, 1, OPTION_THREADS_MAX,
+	       "requests that are worked on at once"),
+	NUMBER("max_idle", max_idle, 1, OPTION_THREADS_MAX, "threads that wait for requests"),
+	NUMBER("max_idle_threads", max_idle, 1, OPTION_THREADS_MAX, "the same as max_idle"),
+	NUMBER("max_nodes", max_nodes, 0, UINT_MAX, "objects that are kept in mind; 0: any number"),
 	{ .name = "fsname",
 	  .value_name = "NAME",
 	  .text = "what the mount table shows as device",

@@ -33,6 +33,7 @@ struct option_spec {
 	const struct option_choice *choices;
 	size_t offset; /* of the field of struct options, for some of the functions */
 	unsigned long set, clear; /* mount flags */
+	unsigned long least, most; /* numbers */
 	bool is_listed; /* it has an effect: --help and the manual page have it */
 };
 

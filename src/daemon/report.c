@@ -263,6 +263,7 @@ static void report_add_caches(const struct report_json *json, const struct core_
 	struct report_json caches = report_add_object(json, "caches");
 
 	report_add_number(&caches, "nodes", counts->nodes);
+	report_add_number(&caches, "nodes_max", counts->nodes_max);
 	report_add_number(&caches, "open_directories", counts->open_dirs);
 	report_add_number(&caches, "descriptors", counts->fds);
 	report_add_number(&caches, "descriptors_max", counts->fds_max);

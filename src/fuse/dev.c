@@ -54,6 +54,7 @@ struct dev_worker {
 	atomic_bool is_reading; /* only then a kick is of any use */
 	atomic_bool must_trim;
 	bool was_aborted; /* by the last read(2) */
+	bool has_left; /* it is to end, and counted among those that wait no more */
 };
 
 /* Not where it failed before, and not so many that the descriptors are spent on them. */
@@ -138,6 +139,29 @@ static bool dev_worker_go_on(struct dev_worker *worker, int error)
 	}
 }
 
+/* Takes the calling thread out of those that wait, unless it is the last. */
+static bool dev_leave(struct dev *dev)
+{
+	unsigned int waiting = atomic_load(&dev->waiting);
+
+	while (waiting > 1) {
+		if (atomic_compare_exchange_weak(&dev->waiting, &waiting, waiting - 1))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * In a quiet moment: memory goes back, and all threads but one end, with their stacks and what
+ * the allocator keeps for each.
+ */
+static bool dev_worker_trim(struct dev_worker *worker)
+{
+	dev_request_trim(worker->request);
+	worker->has_left = dev_leave(worker->dev);
+	return worker->has_left;
+}
+
 /* The next message into the worker's request. False: this thread shall end. */
 static bool dev_worker_read(struct dev_worker *worker)
 {
@@ -148,8 +172,8 @@ static bool dev_worker_read(struct dev_worker *worker)
 	do {
 		if (atomic_load(&worker->dev->stopping))
 			return false;
-		if (atomic_exchange(&worker->must_trim, false))
-			dev_request_trim(request);
+		if (atomic_exchange(&worker->must_trim, false) && dev_worker_trim(worker))
+			return false;
 		atomic_store(&worker->is_reading, true);
 		size = read(worker->channel->fd, request->memory, DEV_MESSAGE_MAX);
 		error = size < 0 ? errno : ENODEV;
@@ -196,14 +220,15 @@ static void dev_worker_run(struct dev_worker *worker)
 
 		dev_worker_ready(worker);
 		go_on = dev_worker_read(worker);
+		if (worker->has_left)
+			return;
 		was_last = atomic_fetch_sub(&dev->waiting, 1) == 1;
 		if (!go_on)
 			return;
 		if (was_last && !dev_request_is_brief(worker->request))
 			dev_spawn(dev);
 		dev_worker_handle(worker);
-	} while (atomic_fetch_add(&dev->waiting, 1) < dev->max_idle);
-	atomic_fetch_sub(&dev->waiting, 1);
+	} while (atomic_fetch_add(&dev->waiting, 1) < dev->max_idle || !dev_leave(dev));
 }
 
 static void *dev_worker_main(void *arg)

@@ -109,9 +109,10 @@ static void status_print_caches(const json_t *report)
 	const json_t *caches = json_object_get(report, "caches");
 
 	status_print_label("caches");
-	printf("%llu nodes, %llu of %llu descriptors, %llu open directories, "
+	printf("%llu of %llu nodes, %llu of %llu descriptors, %llu open directories, "
 	       "%llu removed files in use\n",
 	       (unsigned long long)status_number(caches, "nodes"),
+	       (unsigned long long)status_number(caches, "nodes_max"),
 	       (unsigned long long)status_number(caches, "descriptors"),
 	       (unsigned long long)status_number(caches, "descriptors_max"),
 	       (unsigned long long)status_number(caches, "open_directories"),

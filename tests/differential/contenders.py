@@ -119,11 +119,13 @@ class Kernel(Overlay):
 
 
 def ways(case):
-    """How requests come and data goes, in turn; a user has no choice of either."""
+    """How requests come and data goes, in turn, of which a user has no choice; and whether the kernel
+    is made to forget what it does not use, all the time."""
+    nodes = [f'max_nodes={(0, 8)[case.seed // 4 % 2]}']
     if case.args.user:
-        return []
+        return nodes
     uring = os.path.exists('/sys/module/fuse/parameters/enable_uring') and case.seed % 4 > 1
-    return [f'io_uring={"on" if uring else "off"}', f'data={("passthrough", "served")[case.seed % 2]}']
+    return nodes + [f'io_uring={"on" if uring else "off"}', f'data={("passthrough", "served")[case.seed % 2]}']
 
 
 class Veneer(Overlay):

@@ -328,8 +328,8 @@ def test_another_mount(tree):
 @pytest.mark.veneer_only("kernel overlayfs remembers nothing")
 @pytest.mark.parametrize("opts", [[], ["nfs_export=on"]])
 def test_bound(union, opts):
-    """By default 20,000 objects are remembered, and with nfs_export=on far more."""
-    count = 60000 if opts else 18000
+    """By default 6,500 objects are remembered, and with nfs_export=on far more."""
+    count = 60000 if opts else 6000
     u = union({}, upper={f"d{i}": {} for i in range(count // 100)}, opts=opts)
     for i in range(count // 100):
         for j in range(100):

@@ -217,6 +217,14 @@ static void test_numbers(void **state)
 	assert_int_equal(options.max_threads, 7);
 	assert_int_equal(options.max_idle, 3);
 	options_deinit(&options);
+	accept(&options, LAYERS "max_nodes=0");
+	assert_int_equal(options.max_nodes, 0);
+	options_deinit(&options);
+	accept(&options, LAYERS "max_nodes=4000000000");
+	assert_true(options.max_nodes == 4000000000);
+	options_deinit(&options);
+	assert_refused(LAYERS "max_nodes=5000000000", "0 to 4294967295");
+	assert_refused(LAYERS "max_nodes=-1", "0 to 4294967295");
 	assert_refused(LAYERS "threads=0", "1 to 4096");
 	assert_refused(LAYERS "threads=-1", "1 to 4096");
 	assert_refused(LAYERS "max_idle=99999999999999999999", "1 to 4096");
