@@ -32,20 +32,29 @@ int attr_check_names(const struct node *dir, bool removes)
 	return 0;
 }
 
-/* True if no part of the merged directory can hold a subdirectory, by their link counts. */
-static bool attr_parts_are_flat(struct core *core, struct node *node, const struct statx *top)
+static bool attr_part_is_flat(struct core *core, struct ldir *part)
 {
-	const struct node_dir *dir = node->dir;
+	struct statx st;
 
-	if (top->stx_nlink != 2)
-		return false;
-	for (unsigned int i = dir->upper ? 0 : 1; i < dir->lower_count; i++) {
-		struct statx st;
+	return ldir_stat(&core->fds, part, &st) == 0 && st.stx_nlink == 2;
+}
 
-		if (ldir_stat(&core->fds, dir->lowers[i], &st) < 0 || st.stx_nlink != 2)
-			return false;
-	}
-	return true;
+/* True if no part of the merged directory can hold a subdirectory, by their link counts. */
+static bool attr_parts_are_flat(struct core *core, struct node *node)
+{
+	struct node_dir *dir = node->dir;
+	/* Whoever changes names may be who asks: what is seen of a change then is not kept. */
+	bool whole = lock_rw_try_read(&dir->lock);
+	uint64_t version = atomic_load(&dir->version);
+	bool flat = !dir->upper || attr_part_is_flat(core, dir->upper);
+
+	for (unsigned int i = 0; flat && i < dir->lower_count; i++)
+		flat = attr_part_is_flat(core, dir->lowers[i]);
+	if (flat && whole && !core->layers_change)
+		listing_keep_subdirs(dir, 0, version);
+	if (whole)
+		lock_rw_read_unlock(&dir->lock);
+	return flat;
 }
 
 /*
@@ -66,7 +75,8 @@ static int attr_dir_nlink(struct core *core, struct node *node, struct statx *st
 	}
 	if (!node_is_merged(node) || st->stx_nlink == 1)
 		return 0;
-	if (atomic_load(&node->dir->subdirs) < 0 && attr_parts_are_flat(core, node, st))
+	if (st->stx_nlink == 2 && atomic_load(&node->dir->subdirs) < 0 &&
+	    attr_parts_are_flat(core, node))
 		return 0;
 	int r = listing_count_subdirs(core, node, &subdirs);
 

@@ -534,10 +534,10 @@ int listing_get(struct core *core, struct node *node, struct listing **listingp)
  * A change counts itself into a known number after it has raised the version: one that comes
  * between the two steps here finds the number, or is found by the second look at the version.
  */
-static void listing_keep_subdirs(struct node_dir *dir, const struct listing *listing)
+void listing_keep_subdirs(struct node_dir *dir, uint64_t count, uint64_t version)
 {
-	atomic_store(&dir->subdirs, (int64_t)listing->subdirs);
-	if (atomic_load(&dir->version) != listing->version)
+	atomic_store(&dir->subdirs, (int64_t)count);
+	if (atomic_load(&dir->version) != version)
 		atomic_store(&dir->subdirs, -1);
 }
 
@@ -566,7 +566,7 @@ int listing_count_subdirs(struct core *core, struct node *node, uint64_t *count)
 	}
 	*count = listing->subdirs;
 	if (whole)
-		listing_keep_subdirs(node->dir, listing);
+		listing_keep_subdirs(node->dir, listing->subdirs, listing->version);
 	listing_unref(listing);
 	return 0;
 }

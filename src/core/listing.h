@@ -66,6 +66,8 @@ struct listing *listing_unref(struct listing *listing);
  * directory lock: a change meanwhile may or may not be counted (then nothing is kept).
  */
 int listing_count_subdirs(struct core *core, struct node *node, uint64_t *count);
+/* Keeps what was counted while the names were of @version and no change was under way. */
+void listing_keep_subdirs(struct node_dir *dir, uint64_t count, uint64_t version);
 /*
  * 0 if the directory shows no names, -ENOTEMPTY, or another error. Its lock is held for writing.
  */
