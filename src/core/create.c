@@ -25,6 +25,7 @@
 #include "core/place.h"
 #include "core/quiet.h"
 #include "core/upper.h"
+#include "core/xattr.h"
 #include "format/acl.h"
 #include "format/whiteout.h"
 #include "sys/creds.h"
@@ -278,7 +279,7 @@ static int creation_node(struct core *core, struct creation *c, const struct sta
 
 	if (r == 0) {
 		node->upper_ino = st->stx_ino;
-		node_set(node, NODE_UPPER);
+		node_set(node, NODE_UPPER | (xattr_may_remember(core) ? NODE_NO_CAPS : 0));
 		if (c->fd >= 0)
 			r = creation_keep(core, c, st, open, node);
 	}

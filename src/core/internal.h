@@ -64,6 +64,7 @@ struct core {
 	struct ahead ahead;
 	struct idtable *handles; /* open directories */
 	_Atomic unsigned int orphans; /* that keep a descriptor */
+	_Atomic uint64_t caps_given; /* how often security.capability was set, of whatever file */
 	struct nameindex_budget lower_names_budget; /* core/lowernames.h */
 	struct watch *watch; /* owned; NULL: nothing is watched */
 	struct lock_mutex index_lock; /* LOCK_RANK_INDEX: link counts of indexed nodes */

@@ -47,6 +47,7 @@ enum node_flag {
 	NODE_UNSURE = 1 << 8,
 	NODE_WARMING = 1 << 9, /* core/warm.c: who opens it or copies it up waits */
 	NODE_RECENT = 1 << 10, /* asked for lately: core/budget.h. Set and cleared at any time */
+	NODE_NO_CAPS = 1 << 11, /* known to have no security.capability; node lock */
 };
 
 /* A name of a node. */

@@ -2,6 +2,7 @@
 /* Extended attributes of nodes: the format's own hidden, what a user calls like them escaped. */
 #include <errno.h>
 #include <linux/xattr.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/xattr.h>
 
@@ -12,6 +13,7 @@
 #include "core/place.h"
 #include "core/quiet.h"
 #include "core/upper.h"
+#include "core/xattr.h"
 #include "format/acl.h"
 #include "sys/file.h"
 #include "sys/xattr.h"
@@ -44,6 +46,40 @@ static ssize_t xattr_get(struct core *core, struct node *node, const char *real_
 	return r == -ENOENT ? -ESTALE : xattr_absence(r, real_key);
 }
 
+/*
+ * Before the first write to a file the kernel asks whether it has capabilities to take away
+ * (security_inode_need_killpriv()); hardly any has.  Capabilities come to a file only through us.
+ */
+static ssize_t xattr_get_caps(struct core *core, struct node *node, void *value, size_t size)
+{
+	if (node_has(node, NODE_NO_CAPS))
+		return -ENODATA;
+	uint64_t before = atomic_load(&core->caps_given);
+	ssize_t r = xattr_get(core, node, XATTR_NAME_CAPS, value, size);
+
+	if (r != -ENODATA || !xattr_may_remember(core))
+		return r;
+	node_lock(core, node);
+	if (atomic_load(&core->caps_given) == before)
+		node_set(node, NODE_NO_CAPS);
+	node_unlock(core, node);
+	return r;
+}
+
+/* They may have been given: whoever found none before that must not remember it. */
+static void xattr_forget_caps(struct core *core, struct node *node)
+{
+	atomic_fetch_add(&core->caps_given, 1);
+	node_lock(core, node);
+	node_clear(node, NODE_NO_CAPS);
+	node_unlock(core, node);
+}
+
+bool xattr_may_remember(const struct core *core)
+{
+	return !core->layers_change && !core->watch;
+}
+
 ssize_t core_getxattr(struct core *core, uint64_t node_id, const char *key, void *value,
 		      size_t size)
 {
@@ -53,8 +89,12 @@ ssize_t core_getxattr(struct core *core, uint64_t node_id, const char *key, void
 
 	if (!node)
 		return -ESTALE;
-	ssize_t r = real_key ? xattr_get(core, node, real_key, value, size) : -EOPNOTSUPP;
+	ssize_t r = -EOPNOTSUPP;
 
+	if (real_key && strcmp(real_key, XATTR_NAME_CAPS) == 0)
+		r = xattr_get_caps(core, node, value, size);
+	else if (real_key)
+		r = xattr_get(core, node, real_key, value, size);
 	node_unref(core, node);
 	return r;
 }
@@ -198,6 +238,8 @@ static int xattr_apply(struct core *core, const struct core_call *call, struct n
 	if (r != 0)
 		return r < 0 ? r : 0;
 	r = xattr_apply_at(core, &place, change);
+	if (change->value && strcmp(change->key, XATTR_NAME_CAPS) == 0)
+		xattr_forget_caps(core, node);
 	place_release(core, &place);
 	if (r == 0 && node_is_dir(node))
 		quiet_changed(core, node);

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+import oscalls
 import trees
 from trees import Dir, File, Node, Symlink, opaque
 
@@ -238,3 +239,19 @@ def test_xattrs_of_an_unlinked_file(union):
     os.setxattr(fd, "user.b", b"2")
     assert os.getxattr(fd, "user.b") == b"2"
     os.close(fd)
+
+
+def test_capabilities_that_come_and_go(union):
+    """The kernel asks for them before a write, so that there are none may be remembered."""
+    u = union({"low": "x"})
+    u.write("new", "x")
+    for name in ("low", "new"):
+        for _ in range(2):
+            assert "security.capability" not in os.listxattr(u / name)
+            with pytest.raises(OSError) as caught:
+                os.getxattr(u / name, "security.capability")
+            assert caught.value.errno == errno.ENODATA
+            os.setxattr(u / name, "security.capability", oscalls.cap_xattr())
+            assert os.getxattr(u / name, "security.capability") == oscalls.cap_xattr()
+            u.append(name, "y")  # takes them away
+    assert u.read("low") == u.read("new") == b"xyy"
