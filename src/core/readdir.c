@@ -175,17 +175,22 @@ int core_opendir(struct core *core, uint64_t node_id, uint64_t *handlep, enum co
 		node_unref(core, node);
 		return r;
 	}
-	atomic_init(&handle->refs, 1);
+	atomic_init(&handle->refs, 2); /* the id's and ours */
 	handle->node = node;
 	fdslot_init(&handle->slot);
 	lock_mutex_init(&handle->lock, LOCK_RANK_HANDLE);
-	if (idtable_add(core->handles, handle, &handle->id) < 0) {
-		dirhandle_unref(core, handle);
-		return -ENOMEM;
+	lock_mutex_lock(&handle->lock); /* whoever guesses the id waits for the rest */
+	int r = idtable_add(core->handles, handle, &handle->id);
+
+	if (r == 0) {
+		*cache = dirhandle_begin(core, handle);
+		*handlep = handle->id;
 	}
-	*cache = dirhandle_begin(core, handle);
-	*handlep = handle->id;
-	return 0;
+	lock_mutex_unlock(&handle->lock);
+	if (r < 0)
+		dirhandle_unref(core, handle); /* there is no id */
+	dirhandle_unref(core, handle);
+	return r;
 }
 
 void core_releasedir(struct core *core, uint64_t id)
