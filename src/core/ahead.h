@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Attributes asked for ahead of who will ask for them.
+ * What layers will be asked for, asked ahead by other threads.
  *
  * Looking up all names of a directory for READDIRPLUS is one thread's work,
  * most of which, the first time, is spent in the layer's file system reading
@@ -8,6 +8,10 @@
  * names from their end, and when the first one gets there it finds them in the
  * kernel's caches.  On two processors this halves the time; on a disk or a
  * network file system that answers several at once it does more.
+ *
+ * So it is with a name that is looked up in many layers, and with a directory
+ * of many layers that is listed: one layer after the other has to be read from
+ * its disk.
  *
  * Nothing depends on it: it makes no nodes, holds no lock of the union, and
  * what it finds is thrown away.
@@ -53,5 +57,25 @@ void ahead_watch_start(struct ahead_watch *watch);
  */
 void ahead_watch_step(struct ahead_watch *watch, struct core *core, struct ldir *ldir,
 		      const char *buf, size_t at, size_t end);
+
+struct ahead_job;
+
+/* Times a walk through directories of which each is asked for the same. */
+struct ahead_dirs {
+	bool is_timed;
+	unsigned int count;
+	uint64_t since_ns, work_ns; /* at the first: of the clock, and of this thread's work */
+	struct ahead_job *job; /* counted; or NULL */
+};
+
+/* The walk is through at most @count directories. ahead_dirs_end() follows. */
+void ahead_dirs_start(struct ahead_dirs *dirs, unsigned int count);
+/* One more was asked. True, once, if they keep it waiting: ahead_dirs_ask() is worth it. */
+bool ahead_dirs_step(struct ahead_dirs *dirs);
+/* Others ask the @count directories in @rest: for @name, or (NULL) for all their names. */
+void ahead_dirs_ask(struct ahead_dirs *dirs, struct core *core, struct ldir *const *rest,
+		    unsigned int count, const char *name);
+/* What nobody has asked for by now need not be. */
+void ahead_dirs_end(struct ahead_dirs *dirs, struct core *core);
 
 #endif

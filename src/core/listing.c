@@ -18,6 +18,7 @@
 
 #include "base/cleanup.h"
 #include "base/hash.h"
+#include "core/ahead.h"
 #include "core/internal.h"
 #include "core/lookup.h"
 #include "core/lowernames.h"
@@ -325,15 +326,21 @@ static void listing_parts_put(struct core *core, struct listing_parts *parts)
 static int listing_read(struct core *core, struct node *node, struct listing_builder *b)
 {
 	struct listing_parts parts;
+	struct ahead_dirs ahead;
 	int r = listing_parts_get(core, node, &parts);
 
 	b->core = core;
+	ahead_dirs_start(&ahead, parts.count);
 	for (unsigned int i = 0; i < parts.count && r == 0; i++) {
 		b->part_index = i + (parts.has_upper ? 0 : 1); /* 0 is the upper */
 		b->is_last_part = i + 1 == parts.count;
 		b->is_impure = i == 0 && parts.has_upper && lookup_is_impure(core, node);
 		r = listing_read_part(b, parts.items[i]);
+		if (r == 0 && ahead_dirs_step(&ahead))
+			ahead_dirs_ask(&ahead, core, parts.items + i + 1, parts.count - i - 1,
+				       NULL);
 	}
+	ahead_dirs_end(&ahead, core);
 	listing_parts_put(core, &parts);
 	return r;
 }

@@ -17,6 +17,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "core/ahead.h"
 #include "core/lowernames.h"
 #include "format/redirect.h"
 #include "format/whiteout.h"
@@ -36,6 +37,7 @@ struct probe {
 	unsigned int lacks; /* NAMEINDEX_*: what the layer is known not to have of want */
 	struct nameindex_cursor cursor; /* through the lowers that may have want */
 	unsigned int misses; /* lowers that were asked without need */
+	struct ahead_dirs ahead; /* the walk through the lowers */
 };
 
 static void hit_deinit(struct core *core, struct hit *hit)
@@ -469,8 +471,25 @@ static unsigned int probe_next(struct probe *p, const struct node *parent,
 	return i;
 }
 
-static int probe_lowers(struct core *core, struct node *parent, struct probe *p,
-			struct found *found)
+/* The lowers from the @i-th on keep us waiting: others ask those that we will. */
+static void probe_ask_ahead(struct probe *p, const struct node *parent,
+			    const struct node_dir *stack, unsigned int i)
+{
+	struct nameindex_cursor cursor = p->cursor;
+	unsigned int count = 0, kinds;
+
+	if (stack != parent->dir || p->want[0] == '/' || strlen(p->want) > NAME_MAX)
+		return;
+	_cleanup_free_ struct ldir **rest = malloc(stack->lower_count * sizeof(struct ldir *));
+
+	while (rest &&
+	       (i = lowernames_next(stack, p->want, &cursor, i, &kinds)) < stack->lower_count)
+		rest[count++] = stack->lowers[i++];
+	ahead_dirs_ask(&p->ahead, p->core, rest, count, p->want);
+}
+
+static int probe_lowers_each(struct core *core, struct node *parent, struct probe *p,
+			     struct found *found)
 {
 	const struct node_dir *root = core->root ? core->root->dir : parent->dir;
 	const struct node_dir *stack = p->absolute ? root : parent->dir;
@@ -490,6 +509,8 @@ static int probe_lowers(struct core *core, struct node *parent, struct probe *p,
 		r = probe_layer(p, in, &hit);
 		if (r < 0)
 			return r;
+		if (!p->stop && ahead_dirs_step(&p->ahead))
+			probe_ask_ahead(p, parent, stack, i + 1);
 		if (r == 0) {
 			p->misses += stack == parent->dir;
 			continue;
@@ -508,6 +529,16 @@ static int probe_lowers(struct core *core, struct node *parent, struct probe *p,
 	}
 	found->is_dir |= p->is_dir;
 	return 0;
+}
+
+static int probe_lowers(struct core *core, struct node *parent, struct probe *p,
+			struct found *found)
+{
+	ahead_dirs_start(&p->ahead, parent->dir->lower_count);
+	int r = probe_lowers_each(core, parent, p, found);
+
+	ahead_dirs_end(&p->ahead, core);
+	return r;
 }
 
 /* The data of a metacopy file in the data-only layers, under an absolute redirect. */
