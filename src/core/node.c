@@ -95,6 +95,7 @@ struct node *node_new_again(struct core *core, mode_t type, uint64_t ino, uint64
 	if (!node)
 		return NULL;
 	atomic_init(&node->refs, 1);
+	atomic_init(&node->flags, NODE_RECENT); /* who listed it may ask for it yet */
 	node->type = type & S_IFMT;
 	node->ino = ino;
 	if (S_ISDIR(type)) {
