@@ -389,6 +389,18 @@ void idtable_remove(struct idtable *table, uint64_t id, const void *object)
 		atomic_fetch_sub_explicit(&table->used, 1, memory_order_relaxed);
 }
 
+void idtable_trim(struct idtable *table)
+{
+	for (unsigned int i = 0; i < IDTABLE_STRIPES; i++) {
+		struct idtable_stripe *stripe = &table->stripes[i];
+
+		lock_mutex_lock(&stripe->lock);
+		if (stripe->count && stripe->chunks[0].slots && stripe->chunks[0].used == 0)
+			idtable_chunk_unmap(&stripe->chunks[0]);
+		lock_mutex_unlock(&stripe->lock);
+	}
+}
+
 uint64_t idtable_count(const struct idtable *table)
 {
 	return atomic_load_explicit(&table->used, memory_order_relaxed);

@@ -43,6 +43,9 @@ void *idtable_find(struct idtable *table, uint64_t id, bool (*hold)(void *object
 /* @id is not @object's any more; memory of emptied regions goes back to the system. */
 void idtable_remove(struct idtable *table, uint64_t id, const void *object);
 
+/* Gives back what is kept for the next id. */
+void idtable_trim(struct idtable *table);
+
 /* How many ids are in use. */
 uint64_t idtable_count(const struct idtable *table);
 

@@ -135,7 +135,10 @@ typedef int core_prune_fn(void *context, const uint64_t *ids, unsigned int count
  */
 int core_prune(struct core *core, core_prune_fn *prune, void *context);
 
-/* In a quiet moment: closes what can be opened again, so that no file system is kept busy. */
+/*
+ * In a quiet moment: closes what can be opened again, so that no file system is kept busy, and gives
+ * back memory that is kept for what may come.
+ */
 void core_trim(struct core *core);
 
 /* True if nothing can be written (no upper, or read_only). */

@@ -93,7 +93,7 @@ static void link_add_identity(struct core *core, struct node *node, int source)
 static int link_run(struct core *core, struct node *node, int source, struct target *target,
 		    struct core_entry *entry)
 {
-	struct link *link = node_new_link(node, target->dir, target->name);
+	struct link *link = node_new_link(core, node, target->dir, target->name);
 
 	if (!link)
 		return -ENOMEM;

@@ -14,9 +14,9 @@
 
 /* ---- one node ---- */
 
-static struct node_dir *node_dir_new(void)
+static struct node_dir *node_dir_new(struct core *core)
 {
-	struct node_dir *dir = calloc(1, sizeof(*dir));
+	struct node_dir *dir = pool_alloc(&core->nodes.pool, sizeof(*dir));
 
 	if (!dir)
 		return NULL;
@@ -42,7 +42,7 @@ static void node_dir_free(struct core *core, struct node_dir *dir)
 	free(dir->redirect);
 	listing_forget(&core->listings, dir);
 	lock_rw_deinit(&dir->lock);
-	free(dir);
+	pool_free(&core->nodes.pool, dir, sizeof(*dir));
 }
 
 static void node_file_free(struct core *core, struct node_file *file)
@@ -90,7 +90,7 @@ struct node *node_new(struct core *core, mode_t type, uint64_t ino)
 
 struct node *node_new_again(struct core *core, mode_t type, uint64_t ino, uint64_t id)
 {
-	struct node *node = calloc(1, sizeof(*node));
+	struct node *node = pool_alloc(&core->nodes.pool, sizeof(*node));
 
 	if (!node)
 		return NULL;
@@ -99,16 +99,16 @@ struct node *node_new_again(struct core *core, mode_t type, uint64_t ino, uint64
 	node->type = type & S_IFMT;
 	node->ino = ino;
 	if (S_ISDIR(type)) {
-		node->dir = node_dir_new();
+		node->dir = node_dir_new(core);
 		if (!node->dir) {
-			free(node);
+			pool_free(&core->nodes.pool, node, sizeof(*node));
 			return NULL;
 		}
 	}
 	if (node_take_id(core, node, id) < 0) {
 		if (S_ISDIR(type))
 			node_dir_free(core, node->dir);
-		free(node);
+		pool_free(&core->nodes.pool, node, sizeof(*node));
 		return NULL;
 	}
 	budget_note_more(&core->budget, idtable_count(core->nodes.ids));
@@ -277,7 +277,7 @@ static void node_free(struct core *core, struct node *node, struct link **parent
 		node_file_free(core, node->file);
 	ldir_unref(&core->fds, node->lower_dir);
 	name_unref(node->lower_name);
-	free(node);
+	pool_free(&core->nodes.pool, node, sizeof(*node));
 }
 
 struct node *node_unref(struct core *core, struct node *node)
@@ -294,7 +294,7 @@ struct node *node_unref(struct core *core, struct node *node)
 
 			parents = link->next;
 			node = link->parent;
-			free(link);
+			node_free_link_memory(core, link);
 		}
 	}
 	return NULL;

@@ -24,6 +24,7 @@
 #include "base/idtable.h"
 #include "base/list.h"
 #include "base/lock.h"
+#include "base/pool.h"
 #include "core/layer.h"
 #include "format/times.h"
 
@@ -187,6 +188,7 @@ struct name_stripe {
 
 struct node_table {
 	struct idtable *ids;
+	struct pool pool; /* nodes, what directories have beside, names */
 	struct node_stripe nodes[NODE_STRIPES];
 	struct name_stripe names[NODE_STRIPES];
 	struct lock_mutex identity_lock; /* LOCK_RANK_TABLE */
@@ -247,7 +249,8 @@ struct node *node_find_name(struct core *core, struct node *parent, const char *
 struct node *node_add_name(struct core *core, struct node *node, struct node *parent,
 			   const char *name);
 /* The same in two steps, so that the second one cannot fail. NULL: out of memory. */
-struct link *node_new_link(struct node *node, struct node *parent, const char *name);
+struct link *node_new_link(struct core *core, struct node *node, struct node *parent,
+			   const char *name);
 /* Consumes @link; its name must not be known. */
 void node_insert_link(struct core *core, struct link *link);
 void node_free_link(struct core *core, struct link *link);

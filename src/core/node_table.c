@@ -92,10 +92,16 @@ static void name_insert_locked(struct name_stripe *stripe, struct link *link)
 	link->node->links = link;
 }
 
-struct link *node_new_link(struct node *node, struct node *parent, const char *name)
+static size_t link_size(size_t length)
+{
+	return offsetof(struct link, name) + length + 1;
+}
+
+struct link *node_new_link(struct core *core, struct node *node, struct node *parent,
+			   const char *name)
 {
 	size_t length = strlen(name);
-	struct link *link = malloc(sizeof(*link) + length + 1);
+	struct link *link = pool_alloc(&core->nodes.pool, link_size(length));
 
 	if (!link)
 		return NULL;
@@ -109,12 +115,17 @@ struct link *node_new_link(struct node *node, struct node *parent, const char *n
 	return link;
 }
 
+void node_free_link_memory(struct core *core, struct link *link)
+{
+	pool_free(&core->nodes.pool, link, link_size(link->length));
+}
+
 void node_free_link(struct core *core, struct link *link)
 {
 	if (!link)
 		return;
 	node_unref(core, link->parent);
-	free(link);
+	node_free_link_memory(core, link);
 }
 
 void node_insert_link(struct core *core, struct link *link)
@@ -133,7 +144,7 @@ void node_insert_link(struct core *core, struct link *link)
 struct node *node_add_name(struct core *core, struct node *node, struct node *parent,
 			   const char *name)
 {
-	struct link *link = node_new_link(node, parent, name);
+	struct link *link = node_new_link(core, node, parent, name);
 
 	if (!link)
 		return NULL;
@@ -361,6 +372,7 @@ int node_table_init(struct node_table *table)
 	table->ids = idtable_new();
 	if (!table->ids)
 		return -ENOMEM;
+	pool_init(&table->pool);
 	for (int i = 0; i < NODE_STRIPES; i++) {
 		lock_mutex_init(&table->nodes[i].lock, LOCK_RANK_NODE);
 		pthread_cond_init(&table->nodes[i].copied, NULL);
@@ -386,5 +398,6 @@ void node_table_deinit(struct node_table *table)
 		pthread_cond_destroy(&table->nodes[i].copied);
 		lock_mutex_deinit(&table->nodes[i].lock);
 	}
+	pool_deinit(&table->pool);
 	table->ids = idtable_free(table->ids);
 }

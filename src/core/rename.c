@@ -374,13 +374,13 @@ static int rename_prepare_tables(struct renaming *r)
 {
 	struct side *from = &r->from, *to = &r->to;
 
-	to->link = node_new_link(from->node, to->at.dir, to->at.name);
+	to->link = node_new_link(r->core, from->node, to->at.dir, to->at.name);
 	to->name = name_new(to->at.name, strlen(to->at.name));
 	if (!to->link || !to->name)
 		return -ENOMEM;
 	if (!r->exchange)
 		return 0;
-	from->link = node_new_link(to->node, from->at.dir, from->at.name);
+	from->link = node_new_link(r->core, to->node, from->at.dir, from->at.name);
 	from->name = name_new(from->at.name, strlen(from->at.name));
 	return from->link && from->name ? 0 : -ENOMEM;
 }

@@ -268,6 +268,9 @@ void core_set_backing(struct core *core, const struct core_backing *backing)
 void core_trim(struct core *core)
 {
 	fdcache_trim(&core->fds);
+	idtable_trim(core->nodes.ids);
+	idtable_trim(core->handles);
+	pool_trim(&core->nodes.pool);
 }
 
 void core_do_without_open(struct core *core)

@@ -277,8 +277,6 @@ def switches(u):
 
 
 IDLE_KIB = 2000
-# Each thread keeps some of what it freed, and the pages that lies on.
-AFTER_WALK_KIB = 2 * IDLE_KIB
 
 
 @pytest.mark.usefixtures("measured")
@@ -288,7 +286,7 @@ def test_idle_daemon(union, large, transport):
     assert wait_until(lambda: memory_kib(u) < IDLE_KIB, 3), memory_kib(u)
     walk(u)
     drop_caches()
-    assert wait_until(lambda: memory_kib(u) < AFTER_WALK_KIB, 10), memory_kib(u)
+    assert wait_until(lambda: memory_kib(u) < IDLE_KIB, 10), memory_kib(u)
     before = switches(u)
     time.sleep(3)
     assert switches(u) == before
@@ -340,6 +338,6 @@ def test_two_million_files(union_factory, transport):
         assert memory_kib(u, "VmHWM") < 80 << 10
         assert len(os.listdir(f"/proc/{pid}/fd")) < 1024
         drop_caches()
-        assert wait_until(lambda: memory_kib(u) < AFTER_WALK_KIB, 20), memory_kib(u)
+        assert wait_until(lambda: memory_kib(u) < IDLE_KIB, 20), memory_kib(u)
         u.umount()
         shutil.rmtree(lower)

@@ -18,6 +18,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/name.h"
+#include "base/pool.h"
 #include "base/strbuf.h"
 #include "base/util.h"
 
@@ -193,6 +194,50 @@ static void test_idtable_sweep(void **state)
 	free(ids);
 	free(seen);
 }
+
+/* --- pool ------------------------------------------------------------------------------ */
+
+/* Of every size: apart from each other, aligned, zero, and again so when they come again. */
+static void test_pool(void **state)
+{
+	enum {
+		COUNT = 20000,
+		ROUNDS = 3
+	};
+	struct pool pool;
+	unsigned char **objects = calloc(COUNT, sizeof(*objects));
+	unsigned int seed = 1;
+
+	pool_init(&pool);
+	for (int round = 0; round < ROUNDS; round++) {
+		for (size_t i = 0; i < COUNT; i++) {
+			size_t size = 1 + i % (POOL_SIZE_MAX + 50);
+
+			if (objects[i])
+				continue;
+			objects[i] = pool_alloc(&pool, size);
+			assert_non_null(objects[i]);
+			assert_true((uintptr_t)objects[i] % POOL_ALIGN == 0);
+			for (size_t k = 0; k < size; k++)
+				assert_int_equal(objects[i][k], 0);
+			memset(objects[i], (int)(i % 251) + 1, size);
+		}
+		for (size_t i = 0; i < COUNT; i++) {
+			size_t size = 1 + i % (POOL_SIZE_MAX + 50);
+
+			for (size_t k = 0; k < size; k++)
+				assert_int_equal(objects[i][k], i % 251 + 1);
+			if (round + 1 < ROUNDS && rand_r(&seed) % 3 == 0)
+				continue;
+			pool_free(&pool, objects[i], size);
+			objects[i] = NULL;
+		}
+	}
+	pool_free(&pool, NULL, 1);
+	pool_deinit(&pool);
+	free(objects);
+}
+
 
 static void test_idtable_hostile_ids(void **state)
 {
@@ -703,6 +748,7 @@ int main(void)
 		cmocka_unit_test(test_idtable_basics),
 		cmocka_unit_test(test_idtable_restore),
 		cmocka_unit_test(test_idtable_sweep),
+		cmocka_unit_test(test_pool),
 		cmocka_unit_test(test_idtable_hostile_ids),
 		cmocka_unit_test(test_idtable_regions),
 		cmocka_unit_test(test_idtable_memory_returns),
