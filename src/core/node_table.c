@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/util.h"
 #include "core/internal.h"
 
 #define TABLE_SIZE_MIN 16
@@ -92,9 +93,10 @@ static void name_insert_locked(struct name_stripe *stripe, struct link *link)
 	link->node->links = link;
 }
 
+/* A short name lies within what is the end of the structure anyway. */
 static size_t link_size(size_t length)
 {
-	return offsetof(struct link, name) + length + 1;
+	return MAX(sizeof(struct link), offsetof(struct link, name) + length + 1);
 }
 
 struct link *node_new_link(struct core *core, struct node *node, struct node *parent,
