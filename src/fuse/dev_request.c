@@ -81,10 +81,11 @@ void dev_request_fill(struct dev_request *request, struct dev_channel *channel, 
 	atomic_store_explicit(&request->refs, 2, memory_order_relaxed);
 }
 
-bool dev_request_is_brief(const struct dev_request *request)
+struct fuse_in_header dev_request_head(const struct dev_request *request)
 {
-	struct fuse_in_header header;
+	struct fuse_in_header head;
 
-	return decode_header(request->base.message, request->base.message_size, &header) == 0 &&
-	       decode_is_brief(header.opcode);
+	if (decode_header(request->base.message, request->base.message_size, &head) < 0)
+		head = (struct fuse_in_header){ 0 };
+	return head;
 }

@@ -3,8 +3,10 @@
 #ifndef VENEER_FUSE_DEV_REQUEST_H
 #define VENEER_FUSE_DEV_REQUEST_H
 
+#include <linux/fuse.h>
 #include <stdatomic.h>
 
+#include "base/list.h"
 #include "fuse/transport.h"
 
 #define DEV_MESSAGE_MAX (TRANSPORT_HEADER_MAX + TRANSPORT_PAYLOAD_MAX)
@@ -22,6 +24,7 @@ struct dev_request {
 	/* One for the thread that dispatches it, one for the answer that is due. */
 	atomic_uint refs;
 	char *memory; /* DEV_MESSAGE_MAX bytes */
+	struct list link; /* while one thread hands it to another */
 };
 
 /* Takes over @fd; NULL, and @fd is still the caller's, when out of memory. */
@@ -36,8 +39,8 @@ struct dev_request *dev_request_free(struct dev_request *request);
 void dev_request_fill(struct dev_request *request, struct dev_channel *channel, size_t size);
 /* Gives up one. True if it was the last: the request is the caller's to use again or free. */
 bool dev_request_put(struct dev_request *request);
-/* No need for another thread to wait while this message is handled. */
-bool dev_request_is_brief(const struct dev_request *request);
+/* The head of the message; all zero if there is none, which the session finds too. */
+struct fuse_in_header dev_request_head(const struct dev_request *request);
 /* Gives back the memory of past large messages; of a request that is not in use. */
 void dev_request_trim(struct dev_request *request);
 

@@ -31,18 +31,13 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "fuse/giveway.h"
 #include "fuse/session.h"
 #include "fuse/thread.h"
 #include "fuse/uring_entry.h"
 #include "sys/cpu.h"
 
 #define URING_THREADS_DEFAULT 64
-/* From what wait on a worker looks whether others kept it from running, and for how long it does
- * not give way then: twice as long each time, if it gave way for less than that before. */
-#define URING_LOOK_NS 1000000U
-#define URING_USUAL_NS 20000U
-#define URING_PAUSE_MIN_NS 1000000000ULL
-#define URING_PAUSE_MAX_NS (64 * URING_PAUSE_MIN_NS)
 /* The worker that has the queues of processors that are not there. */
 #define URING_REST UINT_MAX
 /* Only this thread touches its ring, which saves the kernel locks and interrupts of other work. */
@@ -91,8 +86,8 @@ struct uring_worker {
 	struct io_uring ring;
 	bool has_ring;
 	bool gives_way;
-	uint64_t gave_way_at, delay, pause, pause_end; /* ns */
-	uint64_t handled; /* requests since delay was read */
+	struct giveway_watch watch;
+	struct giveway_pause pause;
 	atomic_bool is_waiting; /* only then a kick is of any use */
 	atomic_bool must_trim;
 	unsigned int entry_count, live; /* live: the kernel may put requests in */
@@ -159,7 +154,7 @@ static int uring_worker_set_up(struct uring_worker *worker)
 	int r;
 
 	if (worker->queue != URING_REST && uring->queues[worker->queue].is_ours) {
-		r = sys_cpu_pin(worker->queue);
+		r = sys_cpu_pin(0, worker->queue);
 		if (r < 0)
 			log_debug("cannot run on processor %u: %s", worker->queue, strerror(-r));
 	}
@@ -196,77 +191,31 @@ static void uring_worker_uncount(struct uring_worker *worker)
 		atomic_fetch_sub(&worker->uring->queues[worker->entries[i]->queue].waiting, 1);
 }
 
-/* Requests that may take long, for copying or for waiting on a disk. */
-static bool uring_may_take_long(const struct uring_entry *entry)
-{
-	const struct fuse_in_header *in = (const void *)entry->header.in_out;
-
-	switch (in->opcode) {
-	case FUSE_WRITE:
-	case FUSE_SETATTR:
-	case FUSE_LINK:
-	case FUSE_RENAME:
-	case FUSE_RENAME2:
-	case FUSE_FSYNC:
-	case FUSE_FSYNCDIR:
-	case FUSE_SETXATTR:
-	case FUSE_FALLOCATE:
-	case FUSE_COPY_FILE_RANGE:
-	case ABI_COPY_FILE_RANGE_64:
-		return true;
-	default:
-		return false;
-	}
-}
-
-/*
- * A caller who is woken while his worker still runs is taken for crowded, and moved to a processor
- * that sleeps: waking that one costs more than the whole request. So a worker gives way: the
- * scheduler counts a processor as idle if only such threads run on it, and leaves the caller there.
- *
- * Where processors are busy it would hardly get to run. It would not know, but for a long wait,
- * after which it looks; then it is scheduled as others are for a while.
- */
-static void uring_worker_begin_to_give_way(struct uring_worker *worker, uint64_t now)
-{
-	worker->gives_way = true;
-	worker->gave_way_at = now;
-	worker->delay = sys_cpu_delay_ns();
-	worker->handled = 0;
-	sys_cpu_schedule(SYS_CPU_IDLE);
-}
-
+/* Whether to give way, after a wait that began at @before; giveway.h has why. */
 static void uring_worker_look(struct uring_worker *worker, uint64_t before)
 {
-	uint64_t now = stats_now_ns(), delay;
+	uint64_t now = stats_now_ns();
 
 	if (!worker->uring->may_give_way)
 		return;
-	if (!worker->gives_way) {
-		if (now >= worker->pause_end)
-			uring_worker_begin_to_give_way(worker, now);
-		return;
-	}
-	if (now - before < URING_LOOK_NS)
-		return;
-	delay = sys_cpu_delay_ns();
-	/* A little is usual: the caller runs on until it waits. */
-	if (delay - worker->delay > URING_LOOK_NS / 2 + worker->handled * URING_USUAL_NS) {
-		bool again = now - worker->gave_way_at < worker->pause;
-
-		worker->pause = again ? MIN(2 * worker->pause, URING_PAUSE_MAX_NS) :
-					URING_PAUSE_MIN_NS;
-		worker->pause_end = now + worker->pause;
-		worker->gives_way = false;
+	if (worker->gives_way) {
+		if (!giveway_watch_is_starved(&worker->watch, before, now))
+			return;
+		giveway_pause_begin(&worker->pause, now);
 		sys_cpu_schedule(SYS_CPU_BATCH);
+		worker->gives_way = false;
+	} else if (giveway_pause_is_over(&worker->pause, now)) {
+		giveway_pause_finish(&worker->pause, now);
+		giveway_watch_begin(&worker->watch);
+		sys_cpu_schedule(SYS_CPU_IDLE);
+		worker->gives_way = true;
 	}
-	worker->delay = delay;
-	worker->handled = 0;
 }
 
 static void uring_worker_receive(struct uring_worker *worker, struct uring_entry *entry)
 {
-	bool hurries = worker->gives_way && uring_may_take_long(entry);
+	const struct fuse_in_header *in = (const void *)entry->header.in_out;
+	bool hurries = worker->gives_way && giveway_is_out_of_place(in->opcode);
 
 	if (!uring_entry_receive(entry)) {
 		log_warning_limited("a request over io_uring that makes no sense");
@@ -290,7 +239,6 @@ static void uring_worker_handle(struct uring_worker *worker, struct uring_entry 
 	if (atomic_fetch_sub(&queue->waiting, 1) == 1)
 		uring_spawn(uring, entry->queue);
 	uring_worker_receive(worker, entry);
-	worker->handled++;
 	atomic_fetch_add(&queue->waiting, 1);
 	uring_entry_prepare_commit(entry, uring->fd, uring_worker_sqe(worker));
 }

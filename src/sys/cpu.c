@@ -58,7 +58,7 @@ bool sys_cpu_is_ours(unsigned int cpu)
 	return is_ours;
 }
 
-int sys_cpu_pin(unsigned int cpu)
+int sys_cpu_pin(pid_t thread, unsigned int cpu)
 {
 	cpu_set_t *set = CPU_ALLOC(CPU_MAX);
 	size_t size = CPU_ALLOC_SIZE(CPU_MAX);
@@ -68,9 +68,44 @@ int sys_cpu_pin(unsigned int cpu)
 		return -ENOMEM;
 	CPU_ZERO_S(size, set);
 	CPU_SET_S(cpu, size, set);
-	r = (int)sys_retry(sched_setaffinity(0, size, set));
+	r = (int)sys_retry(sched_setaffinity(thread, size, set));
 	CPU_FREE(set);
 	return r;
+}
+
+bool sys_cpu_knows_threads(void)
+{
+	char text[32];
+	ssize_t size = readlink("/proc/self", text, sizeof(text) - 1);
+
+	if (size <= 0)
+		return false;
+	text[size] = '\0';
+	return strtol(text, NULL, 10) == getpid();
+}
+
+int sys_cpu_open_thread(uint32_t thread)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/%u/stat", thread);
+	return sys_retry_fd(open(path, O_RDONLY | O_CLOEXEC));
+}
+
+int sys_cpu_of_thread(int fd)
+{
+	char text[1024];
+	ssize_t size = sys_retry(pread(fd, text, sizeof(text) - 1, 0));
+	const char *at;
+
+	if (size < 0)
+		return (int)size;
+	text[size] = '\0';
+	/* Behind the name, which may hold anything: field 3 and on, of which 39 is the processor. */
+	at = strrchr(text, ')');
+	for (int field = 2; at && field < 39; field++)
+		at = strchr(at + 1, ' ');
+	return at ? (int)strtol(at, NULL, 10) : -EIO;
 }
 
 bool sys_cpu_may_idle(void)
