@@ -36,14 +36,28 @@ def switch():
     trees.write(SWITCH, before)
 
 
-@pytest.fixture(params=["dev", "io_uring"])
-def way(request, monkeypatch):
-    """The test runs with either transport, whatever else the run asks for."""
+def start_through(monkeypatch, tmp_path, command):
+    """From now on daemons are started by this command."""
+    script = tmp_path / "veneer"
+    script.write_text(f'#!/bin/sh\nexec {command} "{VENEER}" "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(contenders, "VENEER", str(script))
+
+
+def set_transport(monkeypatch, option):
+    monkeypatch.setattr(contenders, "EXTRA", [*contenders.EXTRA, f"io_uring={option}"])
+
+
+@pytest.fixture(params=["dev", "dev-unprivileged", "io_uring"])
+def way(request, monkeypatch, tmp_path):
+    """The test runs with either transport, whatever else the run asks for; with /dev/fuse also as
+    it is for those who may give way but not take it back."""
     if request.param == "io_uring":
         request.getfixturevalue("switch")(True)
-    monkeypatch.setattr(contenders, "EXTRA",
-                        [*contenders.EXTRA, "io_uring=on" if request.param == "io_uring" else "io_uring=off"])
-    return request.param
+    if request.param == "dev-unprivileged":
+        start_through(monkeypatch, tmp_path, "setpriv --bounding-set=-sys_nice --inh-caps=-sys_nice")
+    set_transport(monkeypatch, "on" if request.param == "io_uring" else "off")
+    return request.param.split("-")[0]
 
 
 def test_the_one_that_was_asked_for(union, way):
@@ -155,3 +169,104 @@ def test_more_at_once_than_processors(union, way):
         process.join()
         assert process.exitcode == 0
     assert {os.stat(u / f"big{i}").st_size for i in range(12)} == {(24 << 20) - 1}
+
+
+def tasks(u):
+    (daemon,) = u.mounted.daemons()
+    return [int(task) for task in os.listdir(f"/proc/{daemon}/task")]
+
+
+def affinities(u):
+    return [os.sched_getaffinity(task) for task in tasks(u)]
+
+
+def look_around(path, who, cpu, count):
+    os.sched_setaffinity(0, {cpu})
+    for i in range(count):
+        assert not os.path.exists(f"{path}/{who}.{i}")
+
+
+def from_processors(u, *cpus, count=300):
+    """One caller on each of the processors, all at once."""
+    processes = [FORK.Process(target=look_around, args=(u.mnt, who, cpu, count)) for who, cpu in enumerate(cpus)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+
+
+def processors():
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        pytest.skip("one processor only")
+    return cpus
+
+
+def test_a_daemon_that_may_not_run_everywhere(union, way, monkeypatch, tmp_path):
+    """It stays where it was put, and serves callers from elsewhere."""
+    cpus = processors()
+    start_through(monkeypatch, tmp_path, f"taskset -c {cpus[0]}")
+    u = union({"f": "x"})
+    assert transport(u)["name"] == way
+    for callers in ([cpus[0]], [cpus[1]], [cpus[0], cpus[1]], [cpus[1]] * 3, [cpus[0]]):
+        from_processors(u, *callers)
+        assert {cpu for affinity in affinities(u) for cpu in affinity} == {cpus[0]}
+
+
+def test_workers_go_where_the_only_caller_is(union, monkeypatch):
+    cpus = processors()
+    set_transport(monkeypatch, "off")
+    u = union({"f": "x"})
+    for cpu in (cpus[0], cpus[1], cpus[0]):
+        if not trees.wait_until(lambda cpu=cpu: from_processors(u, cpu) or {cpu} in affinities(u), 20):
+            pytest.skip("the processors are busy with something else")
+    # All others may run wherever they did, whichever worker started them.
+    for callers in (cpus[:2], cpus[:2] * 4):
+        from_processors(u, *callers)
+    (daemon,) = u.mounted.daemons()
+    for task in tasks(u):
+        gives_way = os.sched_getscheduler(task) == os.SCHED_IDLE
+        assert os.sched_getaffinity(task) == (set(cpus[:1]) if gives_way else os.sched_getaffinity(daemon))
+
+
+def test_busy_processors(union, way):
+    """Who gives way is not kept from running for ever."""
+    u = union({"f": "x"})
+    cpus = processors()
+    from_processors(u, cpus[0])
+    busy = [FORK.Process(target=spin, args=(cpu,)) for cpu in cpus for _ in range(2)]
+    for process in busy:
+        process.start()
+    try:
+        for callers in ([cpus[0]], [cpus[1]], cpus):
+            from_processors(u, *callers)
+    finally:
+        for process in busy:
+            process.kill()
+            process.join()
+
+
+def spin(cpu):
+    os.sched_setaffinity(0, {cpu})
+    while True:
+        pass
+
+
+def wakeups(u):
+    """By thread."""
+    (daemon,) = u.mounted.daemons()
+    lines = [line for task in tasks(u) for line in trees.read(f"/proc/{daemon}/task/{task}/status").split(b"\n")]
+    return [line for line in lines if b"ctxt_switches" in line]
+
+
+def test_nothing_wakes_up_without_requests(union, way):
+    u = union({"f": "x"})
+    cpus = processors()
+    for callers in (cpus[:1], cpus[:2], cpus[1:2]):
+        from_processors(u, *callers)
+    # Until memory has been given back.
+    time.sleep(4)
+    before = wakeups(u)
+    time.sleep(2)
+    assert wakeups(u) == before
