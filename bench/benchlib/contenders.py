@@ -24,8 +24,11 @@ class Contender:
 
     def mount(self, stage, options=""):
         who = stage.who if self.is_by_user else None
+        command, limit = self.command(stage, options), stage.workload.descriptors_max
+        if limit:
+            command = ["prlimit", f"--nofile={limit}:{limit}", *command]
         # Layers are named relative to the tree: 128 full paths are more than mount(2) takes.
-        system.run(self.command(stage, options), who=who, cwd=stage.tree.home, timeout=60,
+        system.run(command, who=who, cwd=stage.tree.home, timeout=60,
                    env={**os.environ, system.TAG: stage.tag})
 
     def unmount(self, stage):

@@ -14,7 +14,7 @@ from . import system
 
 
 class Scale:
-    """How much there is of everything: `full`, `short` (about a minute) or `tiny` (for tests)."""
+    """How much there is of everything: `full`, `short` (a minute or two) or `tiny` (for tests)."""
 
     NAMES = ("full", "short", "tiny")
 

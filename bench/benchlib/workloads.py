@@ -40,6 +40,8 @@ class Workload:
     unit: str = "ns"
     # Of what needs no repeating: as many rounds as this; 0 for all.
     rounds_max: int = 0
+    # RLIMIT_NOFILE of the daemon; 0: as it is here.
+    descriptors_max: int = 0
     # Which kinds of contender it means anything for; all if None.
     kinds: tuple | None = None
 
@@ -301,26 +303,15 @@ def memory_walk(stage):
     return system.resident_kib(stage.daemons())
 
 
-@of_daemon("descriptors", "descriptors after the walk, files read", "count")
-def descriptors(stage):
+def descriptors_used(stage):
     stage.ops("walk", "t")
     stage.ops("read", "t", count=small_tree(stage))
     return system.descriptors(stage.daemons())
 
 
-def idle_effort(stage):
-    """Processor time and context switches while nobody asks anything, after some work.
-
-    What the kernel may forget is forgotten before: else anyone who is short of memory, or
-    drops the machine's caches, sends requests.
-    """
-    stage.ops("walk", "t")
-    system.forget_names()
-    time.sleep(REST)
-    pids = stage.daemons()
-    before = system.effort(pids)
-    time.sleep(WATCHED)
-    return [after - then for after, then in zip(system.effort(pids), before)]
+of_daemon("descriptors", "descriptors after the walk, files read", "count")(descriptors_used)
+of_daemon("descriptors-1024", "the same where 1024 are allowed", "count",
+          descriptors_max=1024)(descriptors_used)
 
 
 @of_daemon("memory-2m", "resident memory after a walk of 2 million files", "KiB", tree="millions",
@@ -339,8 +330,8 @@ def memory_2m_later(stage):
     return system.resident_kib(stage.daemons())
 
 
-@of_daemon("descriptors-2m", "descriptors after a walk of 2 million files", "count",
-           tree="millions", rounds_max=1, is_usual=False)
+@of_daemon("descriptors-2m", "descriptors after a walk of 2 million files, of 1024", "count",
+           tree="millions", rounds_max=1, is_usual=False, descriptors_max=1024)
 def descriptors_2m(stage):
     stage.ops("walk", "t")
     return system.descriptors(stage.daemons())
