@@ -52,6 +52,7 @@ struct dev {
 	atomic_uint waiting;
 	atomic_int home; /* processor, or DEV_NO_HOME; changed with the lock held */
 	_Atomic uint64_t no_home_until; /* ns */
+	_Atomic uint64_t asked_at; /* when a thread last took what somebody waits for, or before; ns */
 	atomic_bool stopping, cannot_clone;
 	struct callers callers;
 

@@ -19,6 +19,11 @@
 /* No near workers for so long after a request that they cannot handle. */
 #define DEV_HANDED_NS 10000000U
 
+/* Nobody has asked for anything here for so long: then requests come another way, or not at all. */
+#define DEV_QUIET_NS 10000000U
+/* How long to rest after a FORGET then. */
+#define DEV_REST_MS 1
+
 /* Not where it failed before, and not so many that the descriptors are spent on them. */
 static bool dev_may_clone(struct dev *dev)
 {
@@ -200,6 +205,19 @@ static void dev_worker_handle(struct dev_worker *worker, uint32_t opcode)
 	}
 }
 
+/*
+ * Where requests come over io_uring, each unlink and each inode that the kernel drops would wake a
+ * thread here for its FORGET, at the expense of who does it.  Nobody waits for the answer: those
+ * that come while the thread rests wake nobody, and are read at once.
+ */
+static void dev_worker_rest(const struct dev_worker *worker, uint32_t opcode)
+{
+	bool is_forget = opcode == FUSE_FORGET || opcode == FUSE_BATCH_FORGET;
+
+	if (is_forget && stats_now_ns() - atomic_load(&worker->dev->asked_at) > DEV_QUIET_NS)
+		thread_sleep_ms(DEV_REST_MS);
+}
+
 static void dev_worker_run(struct dev_worker *worker)
 {
 	struct dev *dev = worker->dev;
@@ -215,11 +233,14 @@ static void dev_worker_run(struct dev_worker *worker)
 		const struct fuse_in_header head = dev_request_head(worker->request);
 		bool is_brief = decode_is_brief(head.opcode);
 
+		if (!is_brief)
+			atomic_store(&dev->asked_at, stats_now_ns());
 		if (was_last && !is_brief)
 			dev_crew_call(worker, DEV_COMMON);
 		if (dev->may_gather && !is_brief)
 			dev_worker_look(worker, &head, before);
 		dev_worker_handle(worker, head.opcode);
+		dev_worker_rest(worker, head.opcode);
 	} while (dev_crew_stay(worker));
 }
 
