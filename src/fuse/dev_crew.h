@@ -80,7 +80,7 @@ struct dev_worker {
 	struct dev_request *request;
 	atomic_bool is_reading; /* only then a kick is of any use */
 	atomic_bool must_trim;
-	bool was_aborted; /* by the last read(2) */
+	unsigned int aborts; /* how often in a row read(2) said so */
 	bool is_counted; /* as waiting already, though it has an answer to write */
 	bool is_dismissed; /* it is to end, and counted nowhere any more */
 	struct giveway_watch watch;

@@ -19,6 +19,8 @@
 /* No near workers for so long after a request that they cannot handle. */
 #define DEV_HANDED_NS 10000000U
 
+/* So often in a row an aborted connection is one. */
+#define DEV_ABORTS_MAX 16
 /* Nobody has asked for anything here for so long: then requests come another way, or not at all. */
 #define DEV_QUIET_NS 10000000U
 /* How long to rest after a FORGET then. */
@@ -79,9 +81,7 @@ static void dev_end(struct dev *dev, int error)
 /* After a failed read(2). False: this thread shall end. */
 static bool dev_worker_go_on(struct dev_worker *worker, int error)
 {
-	bool was_aborted = worker->was_aborted;
-
-	worker->was_aborted = error == ECONNABORTED;
+	worker->aborts = error == ECONNABORTED ? worker->aborts + 1 : 0;
 	switch (error) {
 	case EINTR:
 	case EAGAIN:
@@ -91,10 +91,12 @@ static bool dev_worker_go_on(struct dev_worker *worker, int error)
 		dev_end(worker->dev, 0);
 		return false;
 	case ECONNABORTED:
-		/* Also where an unmount came between a message and its reader; who reads again
+		/* Also while an unmount comes between messages and their readers; who reads again
 		 * is told which it was. */
-		if (!was_aborted)
+		if (worker->aborts < DEV_ABORTS_MAX) {
+			thread_sleep_ms(1);
 			return true;
+		}
 		dev_end(worker->dev, -error);
 		return false;
 	default:
