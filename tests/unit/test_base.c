@@ -238,7 +238,6 @@ static void test_pool(void **state)
 	free(objects);
 }
 
-
 static void test_idtable_hostile_ids(void **state)
 {
 	struct idtable *table = idtable_new();
