@@ -337,6 +337,21 @@ def descriptors_2m(stage):
     return system.descriptors(stage.daemons())
 
 
+def idle_effort(stage):
+    """Processor time and context switches while nobody asks anything, after some work.
+
+    What the kernel may forget is forgotten before: else anyone who is short of memory, or
+    drops the machine's caches, sends requests.
+    """
+    stage.ops("walk", "t")
+    system.forget_names()
+    time.sleep(REST)
+    pids = stage.daemons()
+    before = system.effort(pids)
+    time.sleep(WATCHED)
+    return [after - then for after, then in zip(system.effort(pids), before)]
+
+
 @of_daemon("idle-cpu", f"processor time in {WATCHED:g} idle seconds", "us", tree="pair",
            rounds_max=1)
 def idle_cpu(stage):
