@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/util.h"
 #include "core/internal.h"
+#include "sys/cpu.h"
 #include "sys/dir.h"
 #include "sys/file.h"
 
@@ -25,6 +26,8 @@
 #define AHEAD_NAMES_MIN 24
 #define AHEAD_NAMES_MAX 1024
 #define AHEAD_STACK_SIZE (64U * 1024)
+/* More wait only if the threads hang, as with a server that does not answer. */
+#define AHEAD_JOBS_MAX 16
 /* Directories: fewer are not worth it; so many are timed; more names of one are left to who lists it. */
 #define AHEAD_DIRS_MIN 16
 #define AHEAD_DIRS_SAMPLE 4
@@ -232,6 +235,7 @@ static void ahead_finish(struct ahead *ahead, struct ahead_job *job)
 	lock_mutex_lock(&ahead->lock);
 	if (!list_is_empty(&job->link)) {
 		list_remove(&job->link);
+		ahead->queued--;
 		job->refs--;
 	}
 	bool is_last = --job->refs == 0;
@@ -246,6 +250,7 @@ static void *ahead_main(void *arg)
 	struct ahead *ahead = arg;
 	struct ahead_job *job;
 
+	sys_cpu_roam();
 	while ((job = ahead_wait(ahead))) {
 		job->run(job);
 		ahead_finish(ahead, job);
@@ -259,7 +264,8 @@ static void ahead_start_thread(struct ahead *ahead)
 	pthread_attr_t attr;
 	sigset_t all, old;
 
-	if (pthread_attr_init(&attr) != 0)
+	/* Held up by whoever needs its processor, it would hold up those who need its locks. */
+	if (sys_cpu_is_stuck() || pthread_attr_init(&attr) != 0)
 		return;
 	pthread_attr_setstacksize(&attr, AHEAD_STACK_SIZE);
 	sigfillset(&all);
@@ -290,21 +296,29 @@ void ahead_deinit(struct ahead *ahead)
 	lock_mutex_deinit(&ahead->lock);
 }
 
-/* At most @threads work on it, started on first use. */
-static void ahead_submit(struct ahead *ahead, struct ahead_job *job, unsigned int threads)
+/* Wakes up to @threads, started on first use. True: some thread will look. The lock is held. */
+static bool ahead_wake(struct ahead *ahead, unsigned int threads)
 {
-	lock_mutex_lock(&ahead->lock);
-	list_add_tail(&ahead->jobs, &job->link);
 	for (unsigned int i = 0; i < threads; i++) {
 		if (ahead->idle > i)
 			pthread_cond_signal(&ahead->wake);
 		else if (ahead->count < threads)
 			ahead_start_thread(ahead);
 	}
-	bool has_none = ahead->count == 0, is_last = false;
+	return ahead->count > 0;
+}
 
-	if (has_none) {
-		list_remove(&job->link);
+/* At most @threads work on it; nobody, if there are too many jobs or no threads. */
+static void ahead_submit(struct ahead *ahead, struct ahead_job *job, unsigned int threads)
+{
+	bool is_last = false;
+
+	list_init(&job->link);
+	lock_mutex_lock(&ahead->lock);
+	if (ahead->queued < AHEAD_JOBS_MAX && ahead_wake(ahead, threads)) {
+		list_add_tail(&ahead->jobs, &job->link);
+		ahead->queued++;
+	} else {
 		is_last = --job->refs == 0;
 	}
 	lock_mutex_unlock(&ahead->lock);

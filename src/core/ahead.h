@@ -36,7 +36,8 @@ struct ahead {
 	pthread_cond_t wake; /* a job came, or the end */
 	struct list jobs;
 	pthread_t threads[AHEAD_THREADS_MAX];
-	unsigned int count, idle;
+	unsigned int count, idle; /* threads */
+	unsigned int queued; /* jobs in the list */
 	bool is_stopping;
 };
 

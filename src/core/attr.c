@@ -39,21 +39,24 @@ static bool attr_part_is_flat(struct core *core, struct ldir *part)
 	return ldir_stat(&core->fds, part, &st) == 0 && st.stx_nlink == 2;
 }
 
-/* True if no part of the merged directory can hold a subdirectory, by their link counts. */
+/*
+ * True if no part of the merged directory can hold a subdirectory, by their link counts. False also
+ * while names are being changed, perhaps by who asks: its parts may be taken away.
+ */
 static bool attr_parts_are_flat(struct core *core, struct node *node)
 {
 	struct node_dir *dir = node->dir;
-	/* Whoever changes names may be who asks: what is seen of a change then is not kept. */
-	bool whole = lock_rw_try_read(&dir->lock);
+
+	if (!lock_rw_try_read(&dir->lock))
+		return false;
 	uint64_t version = atomic_load(&dir->version);
 	bool flat = !dir->upper || attr_part_is_flat(core, dir->upper);
 
 	for (unsigned int i = 0; flat && i < dir->lower_count; i++)
 		flat = attr_part_is_flat(core, dir->lowers[i]);
-	if (flat && whole && !core->layers_change)
+	if (flat && !core->layers_change)
 		listing_keep_subdirs(dir, 0, version);
-	if (whole)
-		lock_rw_read_unlock(&dir->lock);
+	lock_rw_read_unlock(&dir->lock);
 	return flat;
 }
 

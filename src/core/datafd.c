@@ -126,12 +126,15 @@ int datafd_stat(struct core *core, struct node *node, struct statx *st)
 static int datafd_check_lower(struct core *core, struct node *node, const struct place *place,
 			      int fd)
 {
-	if (place->ldir && probe_leaves_metacopy(core, place->ldir->layer) &&
-	    sys_getxattr(fd, core_key(core, XATTR_METACOPY), NULL, 0) >= 0) {
+	ssize_t r = -ENODATA;
+
+	if (place->ldir && probe_leaves_metacopy(core, place->ldir->layer))
+		r = sys_getxattr(fd, core_key(core, XATTR_METACOPY), NULL, 0);
+	if (r >= 0) {
 		log_warning_limited("%s: metacopy without data", place->name);
 		return core->metacopy ? -EIO : -EPERM;
 	}
-	return verity_check(core, node, fd);
+	return probe_xattr_is_absent(r) ? verity_check(core, node, fd) : (int)r;
 }
 
 /* Makes sure that what was opened is the node's file and not what somebody put in its place. */

@@ -90,8 +90,7 @@ bool probe_is_whiteout(struct core *core, int dirfd, const char *name, const str
 	       probe_is_xattr_whiteout(core, dirfd, name, st);
 }
 
-/* An absent attribute, or a file system without them. */
-static bool xattr_is_absent(ssize_t r)
+bool probe_xattr_is_absent(ssize_t r)
 {
 	return r == -ENODATA || r == -EOPNOTSUPP || r == -EPERM || r == -EACCES;
 }
@@ -137,7 +136,7 @@ static int probe_read_opaque(struct probe *p, int dirfd, const char *name, bool 
 	ssize_t r = sys_getxattr_at(dirfd, name, core_key(p->core, XATTR_OPAQUE), buf, sizeof(buf));
 
 	*value = r > 0 ? opaque_parse(buf, r) : OPAQUE_NONE;
-	if (r < 0 && r != -ERANGE && !xattr_is_absent(r))
+	if (r < 0 && r != -ERANGE && !probe_xattr_is_absent(r))
 		return r;
 	if (*value == OPAQUE_YES || is_upper)
 		return 0;
@@ -162,7 +161,7 @@ static int probe_read_redirect(struct probe *p, int dirfd, const char *name, siz
 				       PATH_MAX - 1);
 
 	if (size < 0)
-		return xattr_is_absent(size) ? 0 : size;
+		return probe_xattr_is_absent(size) ? 0 : size;
 	value[size] = '\0';
 	if (!redirect_is_valid(value, size)) {
 		log_warning_limited("%s: invalid redirect", name);
@@ -198,7 +197,7 @@ static int probe_read_metacopy(struct probe *p, int dirfd, const char *name, con
 	ssize_t r = sys_getxattr_at(dirfd, name, core_key(p->core, XATTR_METACOPY), value,
 				    sizeof(value));
 	if (r < 0)
-		return xattr_is_absent(r) ? 0 : r == -ERANGE ? -EIO : r;
+		return probe_xattr_is_absent(r) ? 0 : r == -ERANGE ? -EIO : r;
 	p->metacopy = true;
 	return metacopy_decode(value, r, &p->value);
 }

@@ -48,6 +48,8 @@ bool found_exists(const struct found *found);
 /* Attributes of the topmost object; not of a directory that is in no upper. */
 const struct statx *found_top_stat(const struct found *found);
 
+/* True if the answer means that there is no such attribute, or a file system without them. */
+bool probe_xattr_is_absent(ssize_t r);
 /* 1 if a lower directory, whose descriptor is @fd, hides @name by a ".wh." file; 0 or -errno. */
 int probe_lower_hides(int fd, const char *name);
 /* True if the object is a whiteout in either of the kernel's forms. */

@@ -143,3 +143,19 @@ uint64_t sys_cpu_delay_ns(void)
 	strtoull(text, &end, 10);
 	return strtoull(end, NULL, 10);
 }
+
+bool sys_cpu_is_stuck(void)
+{
+	return sched_getscheduler(0) == SCHED_IDLE && !sys_cpu_may_idle();
+}
+
+void sys_cpu_roam(void)
+{
+	const struct sched_param param = { 0 };
+	cpu_set_t set;
+
+	sched_setscheduler(0, SCHED_OTHER, &param);
+	/* More processors than the set has room for: it stays where it is. */
+	if (sched_getaffinity(getpid(), sizeof(set), &set) == 0)
+		sched_setaffinity(0, sizeof(set), &set);
+}

@@ -32,6 +32,11 @@ enum sys_cpu_policy {
 /* True if this process may come back from SYS_CPU_IDLE. */
 bool sys_cpu_may_idle(void);
 void sys_cpu_schedule(enum sys_cpu_policy policy);
+/* True if a thread that this one makes could not leave SYS_CPU_IDLE. */
+bool sys_cpu_is_stuck(void);
+/* The calling thread was made by one that is pinned or gives way: it runs wherever the main thread
+ * may, as others do. */
+void sys_cpu_roam(void);
 /* How long the calling thread could have run but did not, since it began; UINT64_MAX: not known. */
 uint64_t sys_cpu_delay_ns(void);
 
