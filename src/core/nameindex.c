@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The table is open addressing with linear probing.  All pairs of one name
- * begin at one slot and are entered in the order of their directories, and
- * nothing is ever taken out: so a walk from that slot to the first free one
- * meets them in that order.
+ * The pairs lie sorted by the bucket that their name's hash belongs to, and
+ * within a bucket in the order in which they were entered, which is that of
+ * their directories.  The sort counts, so it takes a number of steps that only
+ * the number of pairs decides: also where hundreds of directories have the same
+ * names, and each name as many pairs.  Nor do those get in the way of other
+ * names, whose buckets have an end: there are half as many as pairs.
  */
 #include "core/nameindex.h"
 
@@ -15,17 +17,18 @@
 #define PAIR_KIND_BITS 2
 #define PAIR_DIR_BITS 16
 #define PAIR_TAG_SHIFT (PAIR_DIR_BITS + PAIR_KIND_BITS)
-#define PAIR_FREE 0
 
 _Static_assert(NAMEINDEX_DIRS_MAX == 1 << PAIR_DIR_BITS, "each directory has its number");
 _Static_assert(NAMEINDEX_ALL < 1 << PAIR_KIND_BITS, "each kind has its bit");
 
 #define NAMEINDEX_PAIRS_MIN 64
+#define NAMEINDEX_PAIRS_PER_BUCKET 2
 
 struct nameindex {
 	struct nameindex_budget *budget; /* borrowed */
-	size_t size; /* slots, at least one of them free */
-	uint64_t slots[];
+	size_t count, buckets;
+	uint32_t *starts; /* each bucket's first pair; after the last bucket's, the count */
+	uint64_t pairs[]; /* and then the starts */
 };
 
 /* ---- memory ---- */
@@ -91,55 +94,54 @@ void nameindex_builder_add(struct nameindex_builder *b, uint64_t hash, unsigned 
 			       (uint64_t)dir << PAIR_KIND_BITS | kind;
 }
 
-/* Where a name's pairs begin, by 32 of its hash's bits: a pair has those and more. */
+/* The bucket of a name, by 32 of its hash's bits: a pair has those and more. */
 static size_t nameindex_home(const struct nameindex *index, uint64_t hash)
 {
-	return (hash >> 32) * index->size >> 32;
+	return (hash >> 32) * index->buckets >> 32;
 }
 
-static size_t nameindex_after(const struct nameindex *index, size_t slot)
+/* From the last to the first, each to the end of what is left of its bucket. */
+static void nameindex_fill(struct nameindex *index, const uint64_t *pairs)
 {
-	return slot + 1 == index->size ? 0 : slot + 1;
+	for (size_t i = 0; i < index->count; i++)
+		index->starts[nameindex_home(index, pairs[i])]++;
+	for (size_t i = 1; i <= index->buckets; i++)
+		index->starts[i] += index->starts[i - 1];
+	for (size_t i = index->count; i-- > 0;)
+		index->pairs[--index->starts[nameindex_home(index, pairs[i])]] = pairs[i];
 }
 
-static void nameindex_insert(struct nameindex *index, uint64_t pair)
+static size_t nameindex_bytes(size_t count, size_t buckets)
 {
-	size_t slot = nameindex_home(index, pair);
-
-	while (index->slots[slot] != PAIR_FREE)
-		slot = nameindex_after(index, slot);
-	index->slots[slot] = pair;
-}
-
-static size_t nameindex_bytes(size_t size)
-{
-	return sizeof(struct nameindex) + size * sizeof(uint64_t);
+	return sizeof(struct nameindex) + count * sizeof(uint64_t) +
+	       (buckets + 1) * sizeof(uint32_t);
 }
 
 struct nameindex *nameindex_new(const struct nameindex_builder *b)
 {
-	size_t size = b->count + b->count / 3 + 1; /* three of four in use */
+	size_t buckets = b->count / NAMEINDEX_PAIRS_PER_BUCKET + 1;
+	size_t bytes = nameindex_bytes(b->count, buckets);
 
-	if (b->has_failed || size > UINT32_MAX ||
-	    !nameindex_reserve(b->budget, nameindex_bytes(size)))
+	if (b->has_failed || b->count > UINT32_MAX || !nameindex_reserve(b->budget, bytes))
 		return NULL;
-	struct nameindex *index = calloc(1, nameindex_bytes(size));
+	struct nameindex *index = calloc(1, bytes);
 
 	if (!index) {
-		nameindex_release(b->budget, nameindex_bytes(size));
+		nameindex_release(b->budget, bytes);
 		return NULL;
 	}
 	index->budget = b->budget;
-	index->size = size;
-	for (size_t i = 0; i < b->count; i++)
-		nameindex_insert(index, b->pairs[i]);
+	index->count = b->count;
+	index->buckets = buckets;
+	index->starts = (uint32_t *)&index->pairs[b->count];
+	nameindex_fill(index, b->pairs);
 	return index;
 }
 
 struct nameindex *nameindex_free(struct nameindex *index)
 {
 	if (index)
-		nameindex_release(index->budget, nameindex_bytes(index->size));
+		nameindex_release(index->budget, nameindex_bytes(index->count, index->buckets));
 	free(index);
 	return NULL;
 }
@@ -153,21 +155,24 @@ static unsigned int pair_dir(uint64_t pair)
 
 void nameindex_find(const struct nameindex *index, uint64_t hash, struct nameindex_cursor *cursor)
 {
+	size_t home = nameindex_home(index, hash);
+
 	*cursor = (struct nameindex_cursor){
 		.index = index,
 		.tag = hash >> PAIR_TAG_SHIFT,
-		.slot = nameindex_home(index, hash),
+		.next = index->starts[home],
+		.end = index->starts[home + 1],
 	};
 }
 
 bool nameindex_next(struct nameindex_cursor *cursor, unsigned int from, unsigned int *dir,
 		    unsigned int *kinds)
 {
-	const struct nameindex *index = cursor->index;
 	unsigned int found = 0, first = 0;
 
-	for (uint64_t pair; (pair = index->slots[cursor->slot]) != PAIR_FREE;
-	     cursor->slot = nameindex_after(index, cursor->slot)) {
+	for (; cursor->next < cursor->end; cursor->next++) {
+		uint64_t pair = cursor->index->pairs[cursor->next];
+
 		if (pair >> PAIR_TAG_SHIFT != cursor->tag || pair_dir(pair) < from)
 			continue;
 		if (found && pair_dir(pair) != first)

@@ -61,7 +61,7 @@ struct nameindex *nameindex_free(struct nameindex *index);
 struct nameindex_cursor {
 	const struct nameindex *index;
 	uint64_t tag;
-	size_t slot;
+	size_t next, end; /* of the pairs that may be the name's, those not looked at yet */
 };
 
 void nameindex_find(const struct nameindex *index, uint64_t hash, struct nameindex_cursor *cursor);
