@@ -26,6 +26,9 @@
 #define LOWERNAMES_COST_OPEN 5
 #define LOWERNAMES_BYTES_PER_MISS 512
 
+/* In place of what is due: somebody sees to it, or has made the index, or found that there is none. */
+#define LOWERNAMES_DUE_NEVER UINT32_MAX
+
 /* ---- asking ---- */
 
 static uint64_t lowernames_hash(const char *name)
@@ -152,38 +155,44 @@ static uint32_t lowernames_cost(struct core *core, const struct node_dir *dir)
 		if (ldir_stat(&core->fds, dir->lowers[i], &st) == 0)
 			cost += st.stx_size / LOWERNAMES_BYTES_PER_MISS;
 	}
-	return cost < UINT32_MAX ? cost : UINT32_MAX;
+	return cost < LOWERNAMES_DUE_NEVER ? cost : LOWERNAMES_DUE_NEVER;
 }
 
-/* Whoever's misses take the count over what is due is the only one to act on it. */
-static bool lowernames_crosses(struct node_dir *dir, unsigned int misses, uint32_t due)
+/*
+ * True if what is due is reached, for one thread only. It is looked at after the misses were counted,
+ * by everyone who counts some: what one does not see yet, the next will.
+ */
+static bool lowernames_claim(struct node_dir *dir, uint32_t misses, bool *is_estimated)
 {
-	uint32_t before =
-		atomic_fetch_add_explicit(&dir->lower_misses, misses, memory_order_relaxed);
+	uint32_t due = atomic_load_explicit(&dir->lower_names_due, memory_order_relaxed);
+	/* It is not to be asked for less. */
+	uint32_t least = due ? due : dir->lower_count * LOWERNAMES_COST_OPEN;
 
-	return before < due && before + misses >= due;
+	*is_estimated = due;
+	return due != LOWERNAMES_DUE_NEVER && misses >= least &&
+	       atomic_compare_exchange_strong_explicit(&dir->lower_names_due, &due,
+						       LOWERNAMES_DUE_NEVER, memory_order_relaxed,
+						       memory_order_relaxed);
 }
 
 void lowernames_note_misses(struct core *core, struct node *node, unsigned int misses)
 {
 	struct node_dir *dir = node->dir;
+	bool is_estimated;
 
 	if (!misses || !lowernames_is_wanted(core, dir))
 		return;
-	uint32_t due = atomic_load_explicit(&dir->lower_names_due, memory_order_relaxed);
-	bool is_estimated = due;
-
-	if (!is_estimated)
-		due = dir->lower_count * LOWERNAMES_COST_OPEN; /* not to be asked for less */
-	if (!lowernames_crosses(dir, misses, due))
+	misses += atomic_fetch_add_explicit(&dir->lower_misses, misses, memory_order_relaxed);
+	if (!lowernames_claim(dir, misses, &is_estimated))
 		return;
 	if (!is_estimated) {
 		uint32_t cost = lowernames_cost(core, dir);
 
-		atomic_store_explicit(&dir->lower_names_due, cost, memory_order_relaxed);
-		/* Others may have taken the count over it before they knew. */
-		if (atomic_load_explicit(&dir->lower_misses, memory_order_relaxed) < cost)
+		/* Others may have taken the count over it meanwhile. */
+		if (atomic_load_explicit(&dir->lower_misses, memory_order_relaxed) < cost) {
+			atomic_store_explicit(&dir->lower_names_due, cost, memory_order_relaxed);
 			return;
+		}
 	}
 	lowernames_make(core, dir);
 }

@@ -100,7 +100,8 @@ struct node_dir {
 	struct times times; /* node lock */
 	/* Owned; which lowers have a name, or NULL; freed only with lock held for writing. */
 	struct nameindex *_Atomic lower_names;
-	/* Lowers asked in vain without it, and at how many it is made (0: not known yet). */
+	/* Lowers asked in vain without it, and at how many it is made (0: not known yet;
+	 * UINT32_MAX: it is not, or no more). */
 	_Atomic uint32_t lower_misses, lower_names_due;
 	_Atomic int64_t subdirs; /* how many subdirectories, -1: not counted yet */
 	/* The last merged listing, counted, or NULL; and its place among those of all directories.
