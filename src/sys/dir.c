@@ -105,16 +105,27 @@ static bool sys_xfs_ignores_case(int fd)
 	       geometry.flags & XFS_GEOMETRY_IGNORES_CASE;
 }
 
-/* Where file systems have it, it is a directory's own affair. */
-static bool sys_dir_ignores_case(int fd)
+/* Where file systems have it, it is a directory's own affair; @if_untold where they do not tell. */
+static bool sys_dir_ignores_case(int fd, bool if_untold)
 {
 	unsigned int flags = 0;
 
-	return sys_get_fsflags(fd, &flags) == 0 && flags & FS_CASEFOLD_FL;
+	return sys_get_fsflags(fd, &flags) < 0 ? if_untold : flags & FS_CASEFOLD_FL;
+}
+
+/* Until it has its key, it lists its names encoded; and the key may come at any time. */
+static bool sys_dir_is_encrypted(int fd)
+{
+	struct statx st;
+
+	return sys_stat_local(fd, "", STATX_TYPE, &st) < 0 ||
+	       st.stx_attributes & STATX_ATTR_ENCRYPTED;
 }
 
 bool sys_dir_lists_all(int fd, long magic)
 {
+	if (sys_dir_is_encrypted(fd))
+		return false;
 	switch (magic) {
 	case BTRFS_SUPER_MAGIC:
 	case EROFS_SUPER_MAGIC_V1:
@@ -123,9 +134,10 @@ bool sys_dir_lists_all(int fd, long magic)
 		return true;
 	case EXT4_SUPER_MAGIC:
 	case F2FS_SUPER_MAGIC:
-	case OVERLAYFS_SUPER_MAGIC: /* has the flags of what lies below it */
-	case TMPFS_MAGIC:
-		return !sys_dir_ignores_case(fd);
+		return !sys_dir_ignores_case(fd, true);
+	case OVERLAYFS_SUPER_MAGIC: /* has the flags of what lies below it, if that has any */
+	case TMPFS_MAGIC: /* did not have flags before it could ignore case */
+		return !sys_dir_ignores_case(fd, false);
 	case XFS_SUPER_MAGIC:
 		return !sys_xfs_ignores_case(fd);
 	default:

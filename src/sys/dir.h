@@ -33,7 +33,7 @@ int sys_dir_for_each(int fd, int (*visit)(const struct sys_dirent *entry, void *
 /*
  * True if a name in the directory @fd (not O_PATH), of a file system with the f_type @magic, is found
  * exactly if it is listed, byte for byte. False also if that cannot be told: file systems may
- * ignore case, compose characters, or have names that they do not list.
+ * ignore case, compose characters, have names that they do not list, or encrypt what they list.
  */
 bool sys_dir_lists_all(int fd, long magic);
 

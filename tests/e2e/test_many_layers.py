@@ -1,11 +1,13 @@
 """Lookups in directories of many layers, of which an index says who has a name: the answers are the same."""
 
 import errno
+import fcntl
 import json
 import os
 import random
 import resource
 import stat
+import struct
 import subprocess
 
 import pytest
@@ -269,6 +271,54 @@ def test_lowers_on_other_file_systems(union, scratch, fstype):
     assert all(os.path.exists(u / f"d/{i}-{k}") for i in range(2) for k in range(50))
     assert u.read("d/last") == b"l" and not os.path.exists(u / "d/2-0")
     assert u.ls("e") == ["x"]
+
+
+class Encryption:
+    """The names and the content of directories of a file system."""
+
+    SET_POLICY, ADD_KEY, REMOVE_KEY = 0x800c6613, 0xc0506617, 0xc0406618
+    BY_IDENTIFIER, AES_XTS, AES_CTS = 2, 1, 4
+
+    def __init__(self, mount):
+        self.mount = mount
+        self.identifier = b""
+        self.add_key()
+
+    def _call(self, request, argument, path=None):
+        fd = os.open(path or self.mount, os.O_RDONLY)
+        try:
+            return fcntl.ioctl(fd, request, argument)
+        finally:
+            os.close(fd)
+
+    def add_key(self):
+        answer = self._call(self.ADD_KEY, struct.pack("II32xII32x64s", self.BY_IDENTIFIER, 0, 64, 0, bytes(range(64))))
+        self.identifier = answer[8:24]
+
+    def remove_key(self):
+        self._call(self.REMOVE_KEY, struct.pack("II16s16x24x", self.BY_IDENTIFIER, 0, self.identifier))
+
+    def encrypt(self, path):
+        """An empty directory, and what it will hold."""
+        self._call(self.SET_POLICY, struct.pack("BBBB4x16s", 2, self.AES_XTS, self.AES_CTS, 3, self.identifier), path)
+
+
+@pytest.mark.veneer_only("it is veneer's index")
+@pytest.mark.parametrize("warm", [by_misses, os.listdir], ids=["missed", "listed"])
+def test_encrypted_lower_whose_key_comes_later(union, scratch, warm):
+    where = scratch.make("ext4", mkfs=["-O", "encrypt"])
+    encryption = Encryption(where)
+    trees.build(where + "/low", {"d": {}})
+    encryption.encrypt(where + "/low/d")
+    trees.build(where + "/low", {"d": {"secret": "s"}})
+    encryption.remove_key()
+    assert os.listdir(where + "/low/d") != ["secret"]
+    u = union(where + "/low", {"d": {"a": ""}}, {"d": {"b": ""}}, guard=False)
+    size = index_bytes(u)  # the root's
+    warm(u / "d")
+    assert index_bytes(u) == size
+    encryption.add_key()
+    assert u.read("d/secret") == b"s"
 
 
 @pytest.mark.veneer_only("so many do not fit into the page of options that mount(2) takes")
