@@ -65,6 +65,8 @@ bool giveway_is_out_of_place(uint32_t opcode)
 	case FUSE_FSYNC:
 	case FUSE_FSYNCDIR:
 	case FUSE_SETXATTR:
+	case FUSE_REMOVEXATTR:
+	case FUSE_IOCTL:
 	case FUSE_FALLOCATE:
 	case FUSE_COPY_FILE_RANGE:
 	case ABI_COPY_FILE_RANGE_64:
