@@ -15,8 +15,6 @@
 #define DEV_NEAR_MAX 2
 /* From what number on threads are enough for two crews. */
 #define DEV_GATHER_THREADS_MIN 4
-/* No home again for so long after a request from a processor that is not ours. */
-#define DEV_NOT_OURS_NS 1000000000U
 
 /* Where this process may run. Without memory for that it gathers nowhere. */
 static void dev_crews_find_processors(struct dev *dev)
@@ -56,12 +54,47 @@ void dev_crews_deinit(struct dev *dev)
 	free(dev->is_ours);
 }
 
+/* Near workers may wait. That begins in dev_crew_set_home(), with the lock held. */
+static bool dev_crew_is_near_up(struct dev *dev)
+{
+	struct dev_crew *crew = &dev->crews[DEV_NEAR];
+
+	return dev_has_home(dev) || atomic_load(&crew->threads) != atomic_load(&crew->parked);
+}
+
 /* ---- threads come and go ---- */
 
-static bool dev_crew_may_grow_locked(const struct dev *dev, enum dev_crew_kind kind)
+static bool dev_crew_call_parked_locked(struct dev *dev, enum dev_crew_kind kind)
+{
+	struct dev_crew *crew = &dev->crews[kind];
+
+	if (crew->parked == 0)
+		return false;
+	crew->parked--;
+	crew->calls++;
+	atomic_fetch_add(&dev->waiting, 1);
+	pthread_cond_signal(&crew->called);
+	return true;
+}
+
+/* Where no thread can be started: any that sleeps is better than none. */
+static bool dev_crew_call_any(struct dev *dev)
+{
+	bool is_called;
+
+	lock_mutex_lock(&dev->lock);
+	is_called = atomic_load(&dev->waiting) == 0 &&
+		    (dev_crew_call_parked_locked(dev, DEV_COMMON) ||
+		     dev_crew_call_parked_locked(dev, DEV_NEAR));
+	lock_mutex_unlock(&dev->lock);
+	return is_called;
+}
+
+static bool dev_crew_may_grow_locked(struct dev *dev, enum dev_crew_kind kind)
 {
 	return dev->threads < dev->max_threads && !dev->has_ended && !atomic_load(&dev->stopping) &&
-	       (kind == DEV_COMMON || dev->crews[kind].threads < DEV_NEAR_MAX);
+	       (kind == DEV_COMMON ||
+		(dev_has_home(dev) && dev->crews[kind].threads < DEV_NEAR_MAX));
 }
 
 static void dev_crew_uncount_thread_locked(struct dev *dev, enum dev_crew_kind kind,
@@ -94,6 +127,7 @@ static int dev_crew_spawn(struct dev *dev, enum dev_crew_kind kind, bool starts_
 	if (worker)
 		*worker = (struct dev_worker){ .dev = dev,
 					       .kind = kind,
+					       .pinned = DEV_NO_HOME,
 					       .starts_parked = starts_parked };
 	if (!starts_parked)
 		atomic_fetch_add(&dev->waiting, 1);
@@ -107,19 +141,17 @@ static int dev_crew_spawn(struct dev *dev, enum dev_crew_kind kind, bool starts_
 	lock_mutex_lock(&dev->lock);
 	dev_crew_uncount_thread_locked(dev, kind, false);
 	lock_mutex_unlock(&dev->lock);
+	/* Another may have parked because this one was counted. */
+	dev_crew_call_any(dev);
 	return r;
 }
 
 void dev_crew_join(struct dev_worker *worker)
 {
 	struct dev *dev = worker->dev;
-	int home;
 
 	lock_mutex_lock(&dev->lock);
 	list_add_tail(&dev->workers, &worker->link);
-	home = atomic_load(&dev->home);
-	if (worker->kind == DEV_NEAR && home != DEV_NO_HOME)
-		sys_cpu_pin(worker->id, (unsigned int)home);
 	lock_mutex_unlock(&dev->lock);
 }
 
@@ -190,59 +222,69 @@ static bool dev_crew_count_up_to(struct dev *dev, unsigned int limit)
 bool dev_crew_count(struct dev_worker *worker)
 {
 	struct dev *dev = worker->dev;
-	bool has_home = atomic_load(&dev->home) != DEV_NO_HOME;
 
 	/* Where the other crew serves it is enough that somebody waits. */
-	return dev_crew_count_up_to(dev,
-				    has_home == (worker->kind == DEV_NEAR) ? dev->max_idle : 1);
+	return dev_crew_count_up_to(
+		dev, dev_has_home(dev) == (worker->kind == DEV_NEAR) ? dev->max_idle : 1);
 }
 
-static bool dev_crew_call_parked_locked(struct dev *dev, enum dev_crew_kind kind)
-{
-	struct dev_crew *crew = &dev->crews[kind];
-
-	if (crew->parked == 0)
-		return false;
-	crew->parked--;
-	crew->calls++;
-	atomic_fetch_add(&dev->waiting, 1);
-	pthread_cond_signal(&crew->called);
-	return true;
-}
-
-bool dev_crew_call(const struct dev_worker *caller, enum dev_crew_kind kind)
+bool dev_crew_call(const struct dev_worker *caller)
 {
 	struct dev *dev = caller->dev;
 	bool is_called;
 
 	lock_mutex_lock(&dev->lock);
-	is_called = dev_crew_call_parked_locked(dev, kind);
+	is_called = dev_crew_call_parked_locked(dev, DEV_COMMON);
 	lock_mutex_unlock(&dev->lock);
-	return is_called || (caller->kind == DEV_COMMON && dev_crew_spawn(dev, kind, false) == 0);
+	return is_called ||
+	       (caller->kind == DEV_COMMON && dev_crew_spawn(dev, DEV_COMMON, false) == 0) ||
+	       dev_crew_call_any(dev);
 }
 
-/* Near workers start no threads, so this is done by the common worker they called: there shall be
- * another to call, and all of them. */
-static void dev_crew_complete(struct dev_worker *worker)
+bool dev_crew_call_near(const struct dev_worker *caller)
 {
-	struct dev *dev = worker->dev;
-	bool has_parked;
+	struct dev *dev = caller->dev;
+	bool is_called;
 
 	lock_mutex_lock(&dev->lock);
-	has_parked = dev->crews[DEV_COMMON].parked > 0;
+	is_called = dev_has_home(dev) && dev_crew_call_parked_locked(dev, DEV_NEAR);
 	lock_mutex_unlock(&dev->lock);
-	if (!has_parked)
-		dev_crew_spawn(dev, DEV_COMMON, true);
-	while (dev_crew_call(worker, DEV_NEAR))
-		;
+	return is_called ||
+	       (caller->kind == DEV_COMMON && dev_crew_spawn(dev, DEV_NEAR, false) == 0);
 }
 
-/* The thread ends, as far as counts go. One common worker is left: the others start none. */
-static bool dev_crew_dismiss_locked(struct dev_worker *worker)
+void dev_crew_start_spare(struct dev *dev)
+{
+	bool is_due;
+
+	lock_mutex_lock(&dev->lock);
+	is_due = dev->crews[DEV_COMMON].parked == 0 && !dev->spare_comes;
+	dev->spare_comes |= is_due;
+	lock_mutex_unlock(&dev->lock);
+	if (!is_due || dev_crew_spawn(dev, DEV_COMMON, true) == 0)
+		return;
+	lock_mutex_lock(&dev->lock);
+	dev->spare_comes = false;
+	lock_mutex_unlock(&dev->lock);
+}
+
+void dev_crew_keep_spare(struct dev_worker *worker)
+{
+	struct dev *dev = worker->dev;
+
+	if (worker->kind == DEV_COMMON && atomic_load(&dev->crews[DEV_COMMON].parked) == 0 &&
+	    dev_crew_is_near_up(dev))
+		dev_crew_start_spare(dev);
+}
+
+/* The thread ends, as far as counts go; @parked common workers, not counting it, are to be called.
+ * One of those is left where near workers may wait, else any that can start others. */
+static bool dev_crew_dismiss_locked(struct dev_worker *worker, unsigned int parked)
 {
 	struct dev_crew *crew = &worker->dev->crews[worker->kind];
+	bool may = dev_crew_is_near_up(worker->dev) ? parked > 0 : crew->threads > 1;
 
-	if (worker->kind == DEV_COMMON && crew->threads <= 1)
+	if (worker->kind == DEV_COMMON && !may)
 		return false;
 	crew->threads--;
 	worker->is_dismissed = true;
@@ -267,7 +309,7 @@ bool dev_crew_dismiss(struct dev_worker *worker)
 
 	lock_mutex_lock(&dev->lock);
 	if (dev_crew_uncount(dev)) {
-		is_dismissed = dev_crew_dismiss_locked(worker);
+		is_dismissed = dev_crew_dismiss_locked(worker, dev->crews[DEV_COMMON].parked);
 		if (!is_dismissed)
 			atomic_fetch_add(&dev->waiting, 1);
 	}
@@ -275,42 +317,59 @@ bool dev_crew_dismiss(struct dev_worker *worker)
 	return is_dismissed;
 }
 
-bool dev_crew_park(struct dev_worker *worker)
+static bool dev_crew_sleep_locked(struct dev_worker *worker)
 {
 	struct dev *dev = worker->dev;
 	struct dev_crew *crew = &dev->crews[worker->kind];
-	unsigned int trims;
+	unsigned int trims = dev->trims;
+
+	crew->parked++;
+	while (crew->calls == 0 && !atomic_load(&dev->stopping) && crew->parked <= dev->max_idle &&
+	       (trims == dev->trims || !dev_crew_dismiss_locked(worker, crew->parked - 1)))
+		lock_cond_wait(&crew->called, &dev->lock);
+	if (crew->calls == 0) {
+		crew->parked--;
+		return false;
+	}
+	crew->calls--;
+	return true;
+}
+
+bool dev_crew_park(struct dev_worker *worker)
+{
+	struct dev *dev = worker->dev;
 	bool is_called;
 
 	lock_mutex_lock(&dev->lock);
-	trims = dev->trims;
-	crew->parked++;
-	while (crew->calls == 0 && !atomic_load(&dev->stopping) && crew->parked <= dev->max_idle &&
-	       (trims == dev->trims || !dev_crew_dismiss_locked(worker)))
-		lock_cond_wait(&crew->called, &dev->lock);
-	is_called = crew->calls > 0;
-	if (is_called)
-		crew->calls--;
-	else
-		crew->parked--;
+	if (worker->starts_parked)
+		dev->spare_comes = false;
+	worker->starts_parked = false;
+	/* Who left none to wait may have been here to call one already, in vain. */
+	is_called = dev_crew_count_up_to(dev, 1) || dev_crew_sleep_locked(worker);
 	lock_mutex_unlock(&dev->lock);
-	if (is_called && worker->kind == DEV_COMMON && atomic_load(&dev->home) != DEV_NO_HOME)
-		dev_crew_complete(worker);
+	/* Near workers start no threads, so this is done by the common worker they called: there
+	 * shall be another to call, and all of them. */
+	if (is_called && worker->kind == DEV_COMMON && dev_has_home(dev)) {
+		dev_crew_keep_spare(worker);
+		while (dev_crew_call_near(worker))
+			;
+	}
 	return is_called;
 }
 
-/* A near worker without a home. */
+/* A near worker without a home. If it is the only one to wait it calls a common worker to do so
+ * instead, or goes on. */
 static bool dev_crew_leave(struct dev_worker *worker)
 {
 	struct dev *dev = worker->dev;
-	bool is_last = worker->is_counted ? atomic_fetch_sub(&dev->waiting, 1) == 1 :
-					    atomic_load(&dev->waiting) == 0;
 
+	lock_mutex_lock(&dev->lock);
+	if (worker->is_counted)
+		atomic_fetch_sub(&dev->waiting, 1);
 	worker->is_counted = false;
-	if (is_last && !dev_crew_call(worker, DEV_COMMON)) {
-		atomic_fetch_add(&dev->waiting, 1);
-		return true;
-	}
+	if (atomic_load(&dev->waiting) == 0)
+		dev_crew_call_parked_locked(dev, DEV_COMMON);
+	lock_mutex_unlock(&dev->lock);
 	return dev_crew_park(worker);
 }
 
@@ -318,7 +377,7 @@ bool dev_crew_stay(struct dev_worker *worker)
 {
 	bool is_counted = worker->is_counted;
 
-	if (worker->kind == DEV_NEAR && atomic_load(&worker->dev->home) == DEV_NO_HOME)
+	if (worker->kind == DEV_NEAR && !dev_has_home(worker->dev))
 		return dev_crew_leave(worker);
 	worker->is_counted = false;
 	return is_counted || dev_crew_count(worker) || dev_crew_park(worker);
@@ -356,57 +415,4 @@ struct dev_request *dev_crew_take_handed(struct dev *dev)
 	atomic_store(&dev->has_handed, !list_is_empty(&dev->handed));
 	lock_mutex_unlock(&dev->lock);
 	return request;
-}
-
-/* True if all near workers are on @cpu now. */
-static bool dev_crew_move(struct dev *dev, unsigned int cpu, uint64_t now)
-{
-	struct list *at;
-	int r = 0;
-
-	lock_mutex_lock(&dev->lock);
-	giveway_pause_finish(&dev->pause, now);
-	atomic_store(&dev->home, (int)cpu);
-	list_for_each(at, &dev->workers) {
-		struct dev_worker *worker = list_entry(at, struct dev_worker, link);
-
-		if (worker->kind == DEV_NEAR && r == 0)
-			r = sys_cpu_pin(worker->id, cpu);
-	}
-	lock_mutex_unlock(&dev->lock);
-	return r == 0;
-}
-
-void dev_crew_gather(struct dev_worker *worker, unsigned int cpu, uint64_t now)
-{
-	struct dev *dev = worker->dev;
-
-	if (atomic_load(&dev->home) != (int)cpu &&
-	    (cpu >= dev->cpu_count || !dev->is_ours[cpu] || !dev_crew_move(dev, cpu, now))) {
-		dev_crew_scatter(dev, now + DEV_NOT_OURS_NS);
-		return;
-	}
-	/* Also those who parked while there was no home for a moment. */
-	while (dev_crew_call(worker, DEV_NEAR))
-		;
-}
-
-void dev_crew_scatter(struct dev *dev, uint64_t until)
-{
-	lock_mutex_lock(&dev->lock);
-	atomic_store(&dev->home, DEV_NO_HOME);
-	if (atomic_load(&dev->no_home_until) < until)
-		atomic_store(&dev->no_home_until, until);
-	lock_mutex_unlock(&dev->lock);
-}
-
-void dev_crew_pause(struct dev *dev, uint64_t now)
-{
-	uint64_t end;
-
-	lock_mutex_lock(&dev->lock);
-	giveway_pause_begin(&dev->pause, now);
-	end = dev->pause.end;
-	lock_mutex_unlock(&dev->lock);
-	dev_crew_scatter(dev, end);
 }

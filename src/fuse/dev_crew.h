@@ -30,10 +30,11 @@ enum dev_crew_kind {
 /* Instead of a processor, where there is no home. */
 #define DEV_NO_HOME (-1)
 
+/* Counts change with the lock held. */
 struct dev_crew {
 	pthread_cond_t called;
-	unsigned int threads;
-	unsigned int parked; /* asleep and not called */
+	atomic_uint threads;
+	atomic_uint parked; /* asleep and not called */
 	unsigned int calls; /* of those who were, and have not noticed */
 };
 
@@ -48,11 +49,15 @@ struct dev {
 	bool *is_ours; /* for each processor: we may run there */
 
 	/* Workers in read(2), on the way there, or called. Who takes a message and leaves none
-	 * calls one, so there is always one that waits or is about to. */
+	 * calls one, and who finds none does not park. So there is always one that waits or is
+	 * about to, unless all threads that may be are at work.
+	 * Near workers start none. So while one of them may wait a common one is parked, about
+	 * to park, or waits too: then who takes a message sees to it that another parks. */
 	atomic_uint waiting;
 	atomic_int home; /* processor, or DEV_NO_HOME; changed with the lock held */
 	_Atomic uint64_t no_home_until; /* ns */
-	_Atomic uint64_t asked_at; /* when a thread last took what somebody waits for, or before; ns */
+	/* When a thread last took what somebody waits for, or before; ns. */
+	_Atomic uint64_t asked_at;
 	atomic_bool stopping, cannot_clone;
 	struct callers callers;
 
@@ -62,6 +67,7 @@ struct dev {
 	struct dev_crew crews[DEV_CREWS];
 	unsigned int threads;
 	unsigned int trims; /* how often parked workers were told to end */
+	bool spare_comes; /* a common worker that was started parked is on its way */
 	struct list handed; /* requests from near workers to common ones */
 	atomic_bool has_handed;
 	struct giveway_pause pause;
@@ -74,7 +80,7 @@ struct dev_worker {
 	struct dev *dev;
 	enum dev_crew_kind kind;
 	pthread_t thread;
-	pid_t id; /* of the thread; for processors */
+	int pinned; /* to this processor, or DEV_NO_HOME; its own */
 	bool starts_parked;
 	struct dev_channel *channel;
 	struct dev_request *request;
@@ -105,24 +111,40 @@ void dev_worker_answers(const struct dev_request *request);
 void dev_crew_join(struct dev_worker *worker);
 void dev_crew_quit(struct dev_worker *worker);
 /*
- * One more worker waits, if there is one to be had: a parked one, or, if @caller may start threads,
- * a new one. (Threads inherit how they are scheduled, so near workers start none.)
+ * One more worker waits, if there is one to be had: a common one, parked or, if @caller may start
+ * threads, new (threads inherit how they are scheduled, so near workers start none); else a near
+ * one.
  */
-bool dev_crew_call(const struct dev_worker *caller, enum dev_crew_kind kind);
+bool dev_crew_call(const struct dev_worker *caller);
+/* The same for a near worker; only where there is a home. */
+bool dev_crew_call_near(const struct dev_worker *caller);
+/* Starts a common worker that parks, unless there is one, or one comes. */
+void dev_crew_start_spare(struct dev *dev);
+/* The worker took a message: there shall be a common one to call. */
+void dev_crew_keep_spare(struct dev_worker *worker);
 /* Counts the worker in if it shall wait. */
 bool dev_crew_count(struct dev_worker *worker);
 /* After a request: true if the worker shall wait for the next, false if its thread shall end. */
 bool dev_crew_stay(struct dev_worker *worker);
-/* Sleeps until called: true. False: its thread shall end. */
+/* Sleeps until called, or not at all if nobody waits: true. False: its thread shall end. */
 bool dev_crew_park(struct dev_worker *worker);
 /* In a quiet moment, instead of waiting further: true if the worker's thread shall end, as all do
- * but one that waits, and one common worker. */
+ * but one that waits, and one common worker that is parked. */
 bool dev_crew_dismiss(struct dev_worker *worker);
 /* Gives the near worker's request to a common one. False: none has time. */
 bool dev_crew_hand_over(struct dev_worker *worker);
 /* What was handed over, or NULL. */
 struct dev_request *dev_crew_take_handed(struct dev *dev);
 
+/* ---- in dev_home.c: where near workers run ---- */
+
+static inline bool dev_has_home(struct dev *dev)
+{
+	return atomic_load(&dev->home) != DEV_NO_HOME;
+}
+
+/* Before it waits a near worker goes home. Without a lock: on a busy processor it hardly runs. */
+void dev_crew_go_home(struct dev_worker *worker);
 /* All callers are on @cpu, says @worker, which took a message at @now. */
 void dev_crew_gather(struct dev_worker *worker, unsigned int cpu, uint64_t now);
 /* They are not; and no home again until @until. */

@@ -156,6 +156,7 @@ static bool dev_worker_take(struct dev_worker *worker)
 		worker->request = handed;
 		return true;
 	}
+	dev_crew_go_home(worker);
 	dev_worker_ready(worker);
 	return dev_worker_read(worker);
 }
@@ -238,7 +239,9 @@ static void dev_worker_run(struct dev_worker *worker)
 		if (!is_brief)
 			atomic_store(&dev->asked_at, stats_now_ns());
 		if (was_last && !is_brief)
-			dev_crew_call(worker, DEV_COMMON);
+			dev_crew_call(worker);
+		if (!is_brief)
+			dev_crew_keep_spare(worker);
 		if (dev->may_gather && !is_brief)
 			dev_worker_look(worker, &head, before);
 		dev_worker_handle(worker, head.opcode);
@@ -263,7 +266,6 @@ void *dev_worker_main(void *arg)
 
 	dev_worker_current = worker;
 	worker->thread = pthread_self();
-	worker->id = gettid();
 	worker->channel = dev_channel_clone(dev);
 	dev_crew_join(worker);
 	session_enter_thread(dev->base.session);

@@ -154,7 +154,7 @@ static int uring_worker_set_up(struct uring_worker *worker)
 	int r;
 
 	if (worker->queue != URING_REST && uring->queues[worker->queue].is_ours) {
-		r = sys_cpu_pin(0, worker->queue);
+		r = sys_cpu_pin(worker->queue);
 		if (r < 0)
 			log_debug("cannot run on processor %u: %s", worker->queue, strerror(-r));
 	}

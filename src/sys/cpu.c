@@ -58,7 +58,7 @@ bool sys_cpu_is_ours(unsigned int cpu)
 	return is_ours;
 }
 
-int sys_cpu_pin(pid_t thread, unsigned int cpu)
+int sys_cpu_pin(unsigned int cpu)
 {
 	cpu_set_t *set = CPU_ALLOC(CPU_MAX);
 	size_t size = CPU_ALLOC_SIZE(CPU_MAX);
@@ -68,7 +68,7 @@ int sys_cpu_pin(pid_t thread, unsigned int cpu)
 		return -ENOMEM;
 	CPU_ZERO_S(size, set);
 	CPU_SET_S(cpu, size, set);
-	r = (int)sys_retry(sched_setaffinity(thread, size, set));
+	r = (int)sys_retry(sched_setaffinity(0, size, set));
 	CPU_FREE(set);
 	return r;
 }

@@ -5,7 +5,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 /* How many processors this system may ever have, if they are numbered without gaps; else 0. */
 unsigned int sys_cpu_possible(void);
@@ -13,9 +12,9 @@ unsigned int sys_cpu_possible(void);
 bool sys_cpu_is_online(unsigned int cpu);
 /* True if the calling thread may run on processor @cpu, which is there. */
 bool sys_cpu_is_ours(unsigned int cpu);
-/* A thread of this process (0: the calling one) runs there and nowhere else. 0, -ESRCH or -EINVAL
- * (it is not there, or not ours). */
-int sys_cpu_pin(pid_t thread, unsigned int cpu);
+/* The calling thread runs there and nowhere else. 0, -ENOMEM or -EINVAL (it is not there, or not
+ * ours). */
+int sys_cpu_pin(unsigned int cpu);
 /* True if the numbers of threads mean the same in /proc as to this process. */
 bool sys_cpu_knows_threads(void);
 /* A descriptor to ask where any thread of the system runs. >= 0 or -errno (-ENOENT: it ended, or is

@@ -54,7 +54,7 @@ static void test_one_caller(void **state)
 	for (unsigned int cpu = 0; cpu < sys_cpu_possible() && cpu < CPU_SETSIZE; cpu++) {
 		if (!CPU_ISSET(cpu, &before))
 			continue;
-		assert_int_equal(sys_cpu_pin(0, cpu), 0);
+		assert_int_equal(sys_cpu_pin(cpu), 0);
 		now += 5 * MS;
 		assert_int_equal(note(callers, self, 10, now), (int)cpu);
 		/* Not with each request. */
