@@ -112,10 +112,25 @@ class Branches(Contender):
         super().__init__(name)
         self.program, self.mark, self.words = program, mark, words
 
+    def mount(self, stage, options=""):
+        # What they call read-only is still written to in place.
+        for layer in self.layers(stage):
+            system.run(["mount", "--bind", layer, layer])
+            system.run(["mount", "-o", "remount,bind,ro", layer])
+        super().mount(stage, options)
+
+    def unmount(self, stage):
+        super().unmount(stage)
+        for layer in self.layers(stage):
+            system.unmount(layer)
+
+    @staticmethod
+    def layers(stage):
+        return [os.path.join(stage.tree.home, layer) for layer in stage.tree.layers]
+
     def command(self, stage, options):
-        home = stage.tree.home
         branches = [f"{stage.upper}{self.mark}RW"]
-        branches += [f"{home}/{layer}{self.mark}RO" for layer in stage.tree.layers]
+        branches += [f"{layer}{self.mark}RO" for layer in self.layers(stage)]
         return [self.program, *self.words, ":".join(branches), stage.mnt]
 
 

@@ -219,7 +219,8 @@ static int rename_prepare_move(struct renaming *r, struct side *side, const stru
 	bool same_dir = side->at.dir == other->at.dir;
 	bool redirect = relocate_needs_redirect(side->node);
 
-	if (!same_dir) {
+	/* Its number is a lower's, which a listing will not find under that name. */
+	if (!same_dir || redirect) {
 		int e = copyup_mark_impure(r->core, other->at.dir);
 
 		if (e < 0)

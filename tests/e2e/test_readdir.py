@@ -322,3 +322,13 @@ def test_inode_numbers_agree_over_an_overlay(union_factory, scratch, base):
     assert trees.dirent_faults(u.mnt) == []
     u.umount()
     unmount(nested)
+
+
+def test_number_of_a_renamed_merged_directory(union):
+    """Listed without being looked up: an upper directory that nothing says was copied up."""
+    u = union({"d": {"was": {"x": ""}}}, upper={"d": {"was": {}}}, opts=["redirect_dir=on"])
+    os.rename(u / "d/was", u / "d/is")
+    for _ in range(2):
+        ((name, ino),) = [(entry.name, entry.inode()) for entry in os.scandir(u / "d")]
+        assert (name, ino) == ("is", os.lstat(u / "d/is").st_ino)
+        u.remount()
