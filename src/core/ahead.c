@@ -45,7 +45,8 @@ struct ahead_job {
 
 void ahead_init(struct ahead *ahead)
 {
-	*ahead = (struct ahead){ 0 };
+	/* Once: the C library reads a file for it. */
+	*ahead = (struct ahead){ .has_cpus = sysconf(_SC_NPROCESSORS_ONLN) > 1 };
 	lock_mutex_init(&ahead->lock, LOCK_RANK_LEAF);
 	pthread_cond_init(&ahead->wake, NULL);
 	list_init(&ahead->jobs);
@@ -352,9 +353,8 @@ void ahead_watch_step(struct ahead_watch *watch, struct core *core, struct ldir 
 	if (each_ns < AHEAD_SLOW_NS)
 		return;
 	bool waits = each_ns >= AHEAD_WAITS_NS;
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
-	if (!waits && cpus < 2)
+	if (!waits && !core->ahead.has_cpus)
 		return;
 	struct ahead_job *job = ahead_names_new(core, ldir, buf, at, end);
 

@@ -39,6 +39,7 @@ struct ahead {
 	unsigned int count, idle; /* threads */
 	unsigned int queued; /* jobs in the list */
 	bool is_stopping;
+	bool has_cpus; /* more than one; constant */
 };
 
 void ahead_init(struct ahead *ahead);
