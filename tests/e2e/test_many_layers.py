@@ -14,7 +14,7 @@ import pytest
 
 import trees
 from callers import in_threads
-from contenders import CONTENDERS
+from contenders import CONTENDERS, VENEER
 from trees import Dir, File, Symlink, opaque, whiteout, xwhiteout
 
 T = "trusted.overlay."
@@ -25,7 +25,7 @@ MISSES = 600  # more than asking in vain may cost, before an index is made
 
 def index_bytes(u):
     """Memory of the indexes of a live mount."""
-    out = subprocess.run([os.environ["VENEER"], "status", "--json", u.mnt], check=True, capture_output=True).stdout
+    out = subprocess.run([VENEER, "status", "--json", u.mnt], check=True, capture_output=True).stdout
     (mount,) = json.loads(out)["mounts"]
     return mount["caches"]["name_index_bytes"]
 
