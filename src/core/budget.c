@@ -139,3 +139,8 @@ int core_prune(struct core *core, core_prune_fn *prune, void *context)
 	atomic_store(&budget->is_due, false);
 	return r;
 }
+
+uint64_t core_node_count(const struct core *core)
+{
+	return idtable_count(core->nodes.ids);
+}

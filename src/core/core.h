@@ -134,6 +134,8 @@ typedef int core_prune_fn(void *context, const uint64_t *ids, unsigned int count
  * 0, or what @prune returned.
  */
 int core_prune(struct core *core, core_prune_fn *prune, void *context);
+/* How many nodes there are now. */
+uint64_t core_node_count(const struct core *core);
 
 /*
  * In a quiet moment: closes what can be opened again, so that no file system is kept busy, and gives

@@ -36,6 +36,7 @@ void pruner_init(struct pruner *pruner, struct core *core, struct control *contr
 	};
 
 	pruner->core = core;
+	pruner->max_nodes = max_nodes;
 	pruner->control = control;
 	core_set_budget(core, &budget);
 }
@@ -64,12 +65,20 @@ void pruner_run(struct pruner *pruner)
 	pruner->is_again_due = true;
 }
 
+/*
+ * What was in use in the last round may not be any more, and nobody tells: as long as there are too
+ * many, and their number changes, there is something to be had.
+ */
 void pruner_run_again(struct pruner *pruner)
 {
 	if (!pruner->is_again_due)
 		return;
-	pruner->is_again_due = false;
-	pruner_round(pruner);
+	uint64_t count = core_node_count(pruner->core);
+
+	pruner->is_again_due = count > pruner->max_nodes && count != pruner->last_count;
+	pruner->last_count = count;
+	if (pruner->is_again_due)
+		pruner_round(pruner);
 }
 
 int pruner_timeout_ms(const struct pruner *pruner)
