@@ -13,6 +13,8 @@
 #include "sys/file.h"
 #include "sys/runtime.h"
 
+#define SERVER_CHUNK 4096
+
 void server_init(struct server *server,
 		 void (*answer)(void *context, const char *request, struct strbuf *answer),
 		 void *context)
@@ -110,6 +112,7 @@ static void server_drop(struct server *server, struct server_client *client)
 {
 	/* Which also takes it out of the poll set: nobody else has the descriptor. */
 	close(fd_take(&client->fd));
+	strbuf_deinit(&client->request);
 	strbuf_deinit(&client->answer);
 	server_watch_door(server);
 }
@@ -159,19 +162,21 @@ static void server_let_in(struct server *server)
 /* Reads what there is of the request. 1: it is complete; 0: not yet; -errno: drop the client. */
 static int server_read(struct server_client *client)
 {
-	ssize_t size = recv(client->fd, client->request + client->request_size,
-			    sizeof(client->request) - client->request_size, 0);
-	char *end;
+	struct strbuf *request = &client->request;
+	char chunk[SERVER_CHUNK], *end;
+	ssize_t size = recv(client->fd, chunk, sizeof(chunk), 0);
 
 	if (size < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	if (size == 0)
 		return -ECONNRESET;
-	client->request_size += (size_t)size;
-	end = memchr(client->request, '\n', client->request_size);
+	strbuf_append(request, chunk, (size_t)size);
+	if (request->failed)
+		return -ENOMEM;
+	end = memchr(request->data + request->length - size, '\n', (size_t)size);
 	if (end)
 		*end = '\0';
-	else if (client->request_size == sizeof(client->request))
+	else if (request->length >= CONTROL_REQUEST_MAX)
 		return -EMSGSIZE;
 	return end ? 1 : 0;
 }
@@ -197,7 +202,7 @@ static int server_attend(struct server *server, struct server_client *client)
 		r = server_read(client);
 		if (r <= 0)
 			return r;
-		server->answer(server->context, client->request, &client->answer);
+		server->answer(server->context, client->request.data, &client->answer);
 		if (client->answer.failed || client->answer.length == 0)
 			return -ENOMEM;
 	}

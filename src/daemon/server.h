@@ -24,8 +24,7 @@
 struct server_client {
 	int fd; /* -1: nobody */
 	struct timespec deadline;
-	char request[CONTROL_REQUEST_MAX];
-	size_t request_size;
+	struct strbuf request; /* owned; what there is of it */
 	struct strbuf answer; /* owned; empty until the request is complete */
 	size_t sent;
 };

@@ -52,29 +52,7 @@ static void status_complain_silence(struct status_view *view, const struct mount
 {
 	_cleanup_strbuf_ struct strbuf why = STRBUF_INIT;
 
-	if (entry->owner != geteuid())
-		strbuf_append_format(&why,
-				     "this mount belongs to user %u: only that user may ask it",
-				     entry->owner);
-	else if (error == -ENOENT)
-		strbuf_append_string(&why,
-				     "this mount has no control socket: its daemon found no "
-				     "runtime directory (is XDG_RUNTIME_DIR set, and the same "
-				     "as when it was mounted?)");
-	else if (error == -ECONNREFUSED)
-		strbuf_append_format(&why,
-				     "the daemon of this mount is gone: unmount it (%s) and mount "
-				     "it again",
-				     geteuid() == 0 ? "umount" : "fusermount3 -u");
-	else if (error == -EAGAIN)
-		strbuf_append_string(&why, "the daemon of this mount does not answer; it may be "
-					   "stopped, or be busy with others: try again");
-	else if (error == -EPERM)
-		strbuf_append_string(&why, "the directory of the control sockets is someone "
-					   "else's, or open to others: its mode must be 0700");
-	else
-		strbuf_append_format(&why, "the daemon of this mount cannot be asked: %s",
-				     strerror(-error));
+	ask_explain(entry->owner, error, &why);
 	status_complain(view, path, why.failed ? strerror(ENOMEM) : why.data);
 }
 
