@@ -74,6 +74,7 @@ struct core_config {
 	enum core_verity verity;
 	bool metacopy_write; /* a change of metadata copies metadata only; takes metacopy */
 	bool read_only; /* nothing is written to upper or work, not even at mount */
+	bool unlocked; /* with read_only: a look at layers that others may be using */
 	bool static_nlink; /* every directory reports st_nlink 1 */
 	bool noatime; /* reading does not touch the upper's atime */
 	bool layers_change; /* others edit the layers: check each known name again on lookup */

@@ -34,6 +34,7 @@ struct core {
 	enum core_verity verity;
 	bool metacopy_write; /* and written: metadata changes move no data */
 	bool read_only, static_nlink, noatime, layers_change;
+	bool unlocked; /* the work directory's lock is not taken */
 	bool can_chown; /* CAP_CHOWN: ownership can be given away */
 	bool in_userns; /* of a user namespace that is not the initial one */
 	bool can_open_handles; /* CAP_DAC_READ_SEARCH in the initial user namespace */

@@ -37,6 +37,7 @@ static void core_take_config(struct core *core, const struct core_config *config
 	core->metacopy = config->metacopy;
 	core->verity = config->verity;
 	core->read_only = config->read_only || !config->upperdir;
+	core->unlocked = config->unlocked && core->read_only;
 	core->static_nlink = config->static_nlink;
 	core->noatime = config->noatime;
 	core->metacopy_write = config->metacopy && config->metacopy_write;

@@ -30,13 +30,14 @@
 /* ---- the lock ---- */
 
 /* Opens @pathfd anew and locks it; the lock lives as long as the descriptor. */
-static int workdir_lock(int pathfd, const char *what, const char *path, struct strbuf *why)
+static int workdir_lock(const struct core *core, int pathfd, const char *what, const char *path,
+			struct strbuf *why)
 {
 	_cleanup_close_ int fd = sys_reopen(pathfd, O_RDONLY | O_DIRECTORY);
 
 	if (fd < 0)
 		return workdir_fail(why, fd, "cannot open the %s: %s", what, strerror(-fd));
-	int r = sys_flock_exclusive(fd);
+	int r = core->unlocked ? 0 : sys_flock_exclusive(fd);
 
 	if (r == -EWOULDBLOCK)
 		return workdir_fail(why, -EBUSY,
@@ -48,13 +49,15 @@ static int workdir_lock(int pathfd, const char *what, const char *path, struct s
 	return fd_take(&fd);
 }
 
-static int workdir_lock_both(struct workdir *work, int basefd, int upperfd, const char *path,
+static int workdir_lock_both(struct core *core, int basefd, int upperfd, const char *path,
 			     struct strbuf *why)
 {
-	work->upper_fd = workdir_lock(upperfd, "upper directory", path, why);
+	struct workdir *work = &core->work;
+
+	work->upper_fd = workdir_lock(core, upperfd, "upper directory", path, why);
 	if (work->upper_fd < 0)
 		return work->upper_fd;
-	work->base_fd = workdir_lock(basefd, "work directory", path, why);
+	work->base_fd = workdir_lock(core, basefd, "work directory", path, why);
 	return work->base_fd < 0 ? work->base_fd : 0;
 }
 
@@ -319,8 +322,7 @@ static int workdir_probe_whiteout(struct core *core, const char *path, struct st
 int workdir_init(struct core *core, enum core_xattrs xattrs, int basefd, int upperfd,
 		 const char *path, struct strbuf *why)
 {
-	struct workdir *work = &core->work;
-	int r = workdir_lock_both(work, basefd, upperfd, path, why);
+	int r = workdir_lock_both(core, basefd, upperfd, path, why);
 
 	if (r == 0) {
 		r = origintable_init(core);

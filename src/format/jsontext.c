@@ -2,6 +2,8 @@
 #include "format/jsontext.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -74,4 +76,38 @@ int jsontext_set(json_t *object, const char *key, const char *bytes)
 	if (json_object_set_new(object, key, value) < 0)
 		return -ENOMEM;
 	return was_broken ? jsontext_set_hex(object, key, bytes) : 0;
+}
+
+/* ---- and back ---- */
+
+static char *jsontext_from_hex(const char *hex)
+{
+	size_t length = strlen(hex) / 2;
+	char *bytes = calloc(1, length + 1);
+
+	for (size_t i = 0; bytes && i < length; i++) {
+		unsigned int byte;
+
+		if (sscanf(hex + 2 * i, "%2x", &byte) != 1)
+			byte = '?';
+		bytes[i] = (char)byte;
+	}
+	return bytes;
+}
+
+int jsontext_get(const json_t *object, const char *key, char **bytes)
+{
+	_cleanup_strbuf_ struct strbuf name = STRBUF_INIT;
+	const json_t *text = json_object_get(object, key);
+
+	strbuf_append_string(&name, key);
+	strbuf_append_string(&name, JSONTEXT_HEX_SUFFIX);
+	if (name.failed)
+		return -ENOMEM;
+	const char *hex = json_string_value(json_object_get(object, name.data));
+
+	if (!json_is_string(text) || strlen(json_string_value(text)) != json_string_length(text))
+		return -EINVAL;
+	*bytes = hex ? jsontext_from_hex(hex) : strdup(json_string_value(text));
+	return *bytes ? 0 : -ENOMEM;
 }

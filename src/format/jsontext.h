@@ -13,5 +13,10 @@
  * hexadecimal digits for each. NULL gives null. 0 or -ENOMEM.
  */
 int jsontext_set(json_t *object, const char *key, const char *bytes);
+/*
+ * What jsontext_set() was given, into *@bytes, the caller's. 0, -ENOMEM, or -EINVAL: there is no such
+ * member, or it holds a NUL.
+ */
+int jsontext_get(const json_t *object, const char *key, char **bytes);
 
 #endif

@@ -138,9 +138,14 @@ bool mounts_is_fuse(const struct mounts_entry *entry)
 	return !strcmp(entry->type, "fuse") || !strncmp(entry->type, "fuse.", 5);
 }
 
+bool mounts_is_veneer(const struct mounts_entry *entry)
+{
+	return !strcmp(entry->type, MOUNTS_TYPE);
+}
+
 bool mounts_is_own(const struct mounts *mounts, const struct mounts_entry *entry)
 {
-	if (strcmp(entry->type, MOUNTS_TYPE) != 0 || entry->owner != geteuid())
+	if (!mounts_is_veneer(entry) || entry->owner != geteuid())
 		return false;
 	for (const struct mounts_entry *at = mounts->entries; at < mounts->entries + mounts->count;
 	     at++) {

@@ -29,6 +29,7 @@ void mounts_deinit(struct mounts *mounts);
 /* The mount with this id, or NULL. */
 const struct mounts_entry *mounts_find(const struct mounts *mounts, unsigned long long id);
 bool mounts_is_fuse(const struct mounts_entry *entry);
+bool mounts_is_veneer(const struct mounts_entry *entry);
 /* True for one that veneer made for this user; of several mounts of one file system for the first,
  * or the first that shows all of it. */
 bool mounts_is_own(const struct mounts *mounts, const struct mounts_entry *entry);

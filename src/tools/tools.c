@@ -4,9 +4,11 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "tools/diff.h"
 #include "tools/status.h"
 
 static const struct tool tools[] = {
+	{ "diff", "what a layer changes of what lies below it", diff_run },
 	{ "status", "what live mounts are made of and do", status_run },
 };
 
