@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The layers are walked in lockstep, names and all, and each name is looked up as
+ * a mount would do it.  What the result needs to say of the layers below the cut is
+ * decided name by name: by what they have there when the inner layers are away.
+ */
+#include "offline/merge.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "format/metacopy.h"
+#include "offline/copy.h"
+#include "offline/entry.h"
+#include "offline/mergemarks.h"
+#include "sys/file.h"
+#include "sys/xattr.h"
+
+#define MERGE_WHITEOUT "whiteout"
+#define MERGE_KEY_MAX 64
+
+static int merge_fill(struct merge *merge, struct stack_dir *dir, int to, bool *impure);
+
+void merge_deinit(struct merge *merge)
+{
+	strbuf_deinit(&merge->path);
+}
+
+void merge_explain(const struct merge *merge, int error, struct strbuf *why)
+{
+	if (error == -ENODATA)
+		strbuf_append_string(why,
+				     "the data of this metacopy file is in none of the layers: "
+				     "name the layers below it (--lower), or ask 'veneer "
+				     "fsck'");
+	else if (error == -EINVAL)
+		strbuf_append_string(why, "a redirect on the way to it is damaged: see 'veneer "
+					  "fsck'");
+	else
+		strbuf_append_string(why, strerror(-error));
+}
+
+/* ---- copying one object ---- */
+
+/* What the functions of struct copy need to know. */
+struct merge_copy {
+	struct merge *merge;
+	unsigned int layer; /* that the attributes come from */
+	bool keeps_origin;
+};
+
+/* True for a private attribute of the topmost layer that is as true of the result. */
+static bool merge_keeps_private(const struct merge_copy *mc, const char *key)
+{
+	const struct stack *stack = mc->merge->stack;
+	const bool is_plain = !mc->merge->link_top && stack->inner == stack->count;
+
+	if (!strcmp(key, xattr_private_name(stack->ns, XATTR_ORIGIN)))
+		return mc->keeps_origin;
+	if (mc->layer > 0 || is_plain)
+		return false;
+	if (mc->merge->link_top)
+		return strcmp(key, xattr_private_name(stack->ns, XATTR_OPAQUE)) &&
+		       strcmp(key, xattr_private_name(stack->ns, XATTR_REDIRECT));
+	return !strcmp(key, xattr_private_name(stack->ns, XATTR_PROTATTR)) ||
+	       !strcmp(key, xattr_private_name(stack->ns, XATTR_TIMES));
+}
+
+static bool merge_filter(void *context, const char *key)
+{
+	const struct merge_copy *mc = context;
+
+	return !xattr_name_is_private(mc->merge->stack->ns, key) || merge_keeps_private(mc, key);
+}
+
+static bool merge_is_interrupted(void *context)
+{
+	struct merge *merge = ((struct merge_copy *)context)->merge;
+
+	return merge->is_interrupted && merge->is_interrupted(merge->context);
+}
+
+static void merge_progress(void *context, uint64_t done)
+{
+	struct merge *merge = ((struct merge_copy *)context)->merge;
+
+	if (merge->progress)
+		merge->progress(merge->context, &merge->counts, done);
+}
+
+static struct copy merge_copy_of(struct merge_copy *mc, int from, const struct statx *st)
+{
+	return (struct copy){
+		.from = from,
+		.st = st,
+		.data = -1,
+		.filter = merge_filter,
+		.context = mc,
+		.is_interrupted = merge_is_interrupted,
+		.progress = merge_progress,
+	};
+}
+
+/* ---- files ---- */
+
+static void merge_key(const struct stack_hit *hit, char key[MERGE_KEY_MAX])
+{
+	snprintf(key, MERGE_KEY_MAX, "%x-%llx-%llx", hit->layer,
+		 (unsigned long long)sys_stat_dev(&hit->st), (unsigned long long)hit->st.stx_ino);
+}
+
+/* 1 if @name is now a further name of what was copied, or is shared, already; 0 if that is to be done. */
+static int merge_link(struct merge *merge, const struct stack_found *found, int to,
+		      const char *name)
+{
+	char key[MERGE_KEY_MAX];
+	int r;
+
+	if (merge->link_top && found->top.layer == 0) {
+		r = sys_link_fd(found->top.fd, to, name);
+		return r == -EMLINK ? 0 : r < 0 ? r : 1;
+	}
+	if (found->top.st.stx_nlink < 2)
+		return 0;
+	merge_key(&found->top, key);
+	r = sys_link(merge->spare, key, to, name);
+	if (r == -EMLINK) /* one more copy, to which the next ones are linked */
+		r = sys_unlink(merge->spare, key) ?: -ENOENT;
+	return r == -ENOENT ? 0 : r < 0 ? r : 1;
+}
+
+/* For its next name. A file system without hard links has no second one. */
+static int merge_keep(struct merge *merge, const struct stack_found *found, int to,
+		      const char *name)
+{
+	char key[MERGE_KEY_MAX];
+
+	if (found->top.st.stx_nlink < 2)
+		return 0;
+	merge_key(&found->top, key);
+	int r = sys_link(to, name, merge->spare, key);
+
+	return r == -EPERM || r == -EOPNOTSUPP || r == -EMLINK ? 0 : r;
+}
+
+static void merge_count_file(struct merge *merge, const struct stack_found *found, bool has_data)
+{
+	mode_t mode = found->top.st.stx_mode;
+
+	if (S_ISREG(mode))
+		merge->counts.files++;
+	else if (S_ISLNK(mode))
+		merge->counts.symlinks++;
+	else
+		merge->counts.others++;
+	if (S_ISREG(mode) && has_data)
+		merge->counts.bytes += found->top.st.stx_size;
+}
+
+static int merge_copy_file(struct merge *merge, const struct stack_dir *dir,
+			   const struct stack_found *found, int to, const char *name, bool *impure)
+{
+	struct merge_copy mc = { .merge = merge, .layer = found->top.layer };
+	struct copy copy = merge_copy_of(&mc, found->top.fd, &found->top.st);
+	bool is_metacopy = found->is_metacopy && found->data.layer >= merge->stack->inner;
+	_cleanup_close_ int fd = -1;
+
+	if (found->is_metacopy && found->data.fd < 0)
+		return -ENODATA;
+	copy.no_data = is_metacopy;
+	copy.data = found->is_metacopy ? found->data.fd : -1;
+	mc.keeps_origin = mergemarks_has_origin(merge->stack, dir, name, found);
+	*impure |= mc.keeps_origin;
+	int r = copy_make(&copy, to, name, &fd);
+
+	if (r == 0)
+		r = copy_attributes(&copy, fd);
+	if (r == 0 && is_metacopy)
+		r = mergemarks_metacopy(merge, dir, name, found, fd);
+	if (r == 0)
+		r = copy_times(&found->top.st, fd);
+	if (r == 0)
+		merge_count_file(merge, found, !is_metacopy);
+	return r;
+}
+
+static int merge_file(struct merge *merge, const struct stack_dir *dir,
+		      const struct stack_found *found, int to, const char *name, bool *impure)
+{
+	int r = merge_link(merge, found, to, name);
+
+	if (r > 0) {
+		merge->counts.links++;
+		*impure |= mergemarks_has_origin(merge->stack, dir, name, found);
+	}
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = merge_copy_file(merge, dir, found, to, name, impure);
+	return r < 0 ? r : merge_keep(merge, found, to, name);
+}
+
+/* ---- whiteouts ---- */
+
+static int merge_new_whiteout(struct merge *merge, int to, const char *name)
+{
+	int r = sys_link(merge->spare, MERGE_WHITEOUT, to, name);
+
+	if (r == -EMLINK)
+		r = sys_unlink(merge->spare, MERGE_WHITEOUT) ?: -ENOENT;
+	if (r == -ENOENT) {
+		r = sys_mknod(merge->spare, MERGE_WHITEOUT, S_IFCHR, 0);
+		if (r == 0)
+			r = sys_link(merge->spare, MERGE_WHITEOUT, to, name);
+	}
+	if (r == -EPERM || r == -EOPNOTSUPP) /* no hard links */
+		r = sys_mknod(to, name, S_IFCHR, 0);
+	return r;
+}
+
+/* The inner layers show nothing there: that must be said if the others would. */
+static int merge_whiteout(struct merge *merge, const struct stack_dir *dir, int to,
+			  const char *name)
+{
+	if (!mergemarks_is_below(merge->stack, dir, name))
+		return 0;
+	int r = merge_new_whiteout(merge, to, name);
+
+	merge->counts.whiteouts += r == 0;
+	return r;
+}
+
+/* ---- directories ---- */
+
+/* Makes @to, which has all its names, what @dir's topmost part is. */
+static int merge_dress(struct merge_copy *mc, const struct stack_dir *dir, int to, bool impure)
+{
+	const enum xattr_namespace ns = mc->merge->stack->ns;
+	struct statx st;
+	int r = sys_stat(dir->parts[0].fd, "", &st);
+
+	if (r < 0)
+		return r;
+	const struct copy copy = merge_copy_of(mc, dir->parts[0].fd, &st);
+
+	r = copy_attributes(&copy, to);
+	if (r == 0 && impure)
+		r = sys_setxattr(to, xattr_private_name(ns, XATTR_IMPURE), "y", 1, 0);
+	return r < 0 ? r : copy_times(&st, to);
+}
+
+static int merge_subdir(struct merge *merge, const struct stack_dir *dir, struct stack_found *found,
+			int to, const char *name, bool *impure)
+{
+	struct merge_copy mc = { .merge = merge, .layer = found->dir.parts[0].layer };
+	bool holds_origins = false;
+
+	mc.keeps_origin = mergemarks_has_origin(merge->stack, dir, name, found);
+	*impure |= mc.keeps_origin;
+	int r = sys_mkdir(to, name, 0700);
+	_cleanup_close_ int fd = r < 0 ? r : sys_open(to, name, O_PATH | O_DIRECTORY, 0);
+
+	if (fd < 0)
+		return fd;
+	r = merge_fill(merge, &found->dir, fd, &holds_origins);
+	if (r == 0)
+		r = mergemarks_directory(merge, dir, name, &found->dir, fd);
+	if (r == 0)
+		r = merge_dress(&mc, &found->dir, fd, holds_origins);
+	merge->counts.directories += r == 0;
+	return r;
+}
+
+/* True if the object comes from below the cut, where it shows by itself. */
+static bool merge_is_below(const struct merge *merge, const struct stack_found *found)
+{
+	unsigned int layer = found->kind == STACK_DIR ? found->dir.parts[0].layer :
+							found->top.layer;
+
+	return layer >= merge->stack->inner;
+}
+
+static int merge_name(struct merge *merge, const struct stack_dir *dir, int to, const char *name,
+		      bool *impure)
+{
+	_cleanup_stack_found_ struct stack_found found = STACK_FOUND_INIT;
+
+	if (merge->is_interrupted && merge->is_interrupted(merge->context))
+		return -EINTR;
+	int r = stack_lookup(merge->stack, dir, name, 0, &found);
+
+	if (r < 0)
+		return r;
+	if (merge->progress)
+		merge->progress(merge->context, &merge->counts, 0);
+	if (found.kind == STACK_NOTHING)
+		return merge_whiteout(merge, dir, to, name);
+	if (merge_is_below(merge, &found))
+		return 0;
+	return found.kind == STACK_DIR ? merge_subdir(merge, dir, &found, to, name, impure) :
+					 merge_file(merge, dir, &found, to, name, impure);
+}
+
+/* Everything in @dir; *@impure: some of it has an origin. */
+static int merge_fill(struct merge *merge, struct stack_dir *dir, int to, bool *impure)
+{
+	_cleanup_entry_names_ struct entry_names names = ENTRY_NAMES_INIT;
+	int r = stack_names(merge->stack, dir, 0, merge->stack->inner, &names);
+	size_t length = merge->path.length;
+
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		if (length > 0)
+			strbuf_append_string(&merge->path, "/");
+		strbuf_append_string(&merge->path, names.names[i]);
+		r = merge->path.failed ? -ENOMEM :
+					 merge_name(merge, dir, to, names.names[i], impure);
+		if (r == 0) {
+			merge->path.length = length;
+			merge->path.data[length] = '\0';
+		}
+	}
+	return r;
+}
+
+int merge_into(struct merge *merge, struct stack_dir *dir, int to)
+{
+	struct merge_copy mc = { .merge = merge, .layer = dir->parts[0].layer };
+	bool impure = false;
+	int r = merge_fill(merge, dir, to, &impure);
+
+	mc.keeps_origin = merge->link_top;
+	return r < 0 ? r : merge_dress(&mc, dir, to, impure);
+}
