@@ -51,7 +51,7 @@ struct ldir *ldir_new(struct ldir *parent, const char *name, const struct statx 
 		return NULL;
 	}
 	ldir->parent = ldir_ref(parent);
-	ldir->is_mount_point = sys_stat_is_mount_root(st);
+	ldir->is_mount_point = layer_ends_at(ldir->layer, st);
 	return ldir;
 }
 

@@ -17,11 +17,13 @@
 #include "base/lock.h"
 #include "base/name.h"
 #include "core/fdcache.h"
+#include "sys/file.h"
 
 struct layer {
 	unsigned int index; /* 0: the upper; 1...: lowers, top first; data-only ones last */
 	bool is_upper, is_data;
 	bool is_private; /* in a clone of its mount: nothing is mounted below it later */
+	bool crosses_mounts; /* a lower whose clone has what was mounted below it as well */
 	bool is_last; /* the lowest layer that merges: nothing below it can be hidden */
 	dev_t dev; /* of the root */
 	long magic; /* f_type */
@@ -46,8 +48,8 @@ struct ldir {
 	uint64_t ino; /* real inode number: what is opened again must be the same directory */
 	dev_t dev;
 	/*
-	 * Something is mounted there, and what is below that cannot be reached: an empty directory
-	 * of the mounted one's attributes. Constant.
+	 * Something is mounted there that is no part of the layer, and what is below that cannot be
+	 * reached: an empty directory of the mounted one's attributes. Constant.
 	 */
 	bool is_mount_point;
 	struct fdslot slot;
@@ -57,6 +59,12 @@ struct ldir {
 static inline uint64_t layer_file_attributes(const struct layer *layer, const struct statx *st)
 {
 	return st->stx_attributes & ~(layer->is_immutable ? STATX_ATTR_IMMUTABLE : 0ULL);
+}
+
+/* True if the object is the root of a mount that is no part of @layer. */
+static inline bool layer_ends_at(const struct layer *layer, const struct statx *st)
+{
+	return !layer->crosses_mounts && sys_stat_is_mount_root(st);
 }
 
 /* The root of @layer; @fd is taken over and never closed before the ldir is. */

@@ -63,7 +63,8 @@ static void layer_learn_identity(struct layer *layer)
  * Fills @layer. Whatever was opened is layers_close()'s to close. The one descriptor of a layer takes
  * the place of the source's, so that as many layers as there can be fit into 1024.
  */
-static int layer_open(struct core *core, struct layer *layer, struct source *source)
+static int layer_open(struct core *core, const struct core_config *config, struct layer *layer,
+		      struct source *source)
 {
 	int fd = sys_reopen(source->fd, O_RDONLY | O_DIRECTORY);
 
@@ -71,6 +72,7 @@ static int layer_open(struct core *core, struct layer *layer, struct source *sou
 		return fd;
 	layer->dev = source->dev;
 	layer->is_private = source->is_private;
+	layer->crosses_mounts = config->cross_mounts && !layer->is_upper;
 	layer->path = strdup(source->path);
 	layer->root = ldir_new_root(&core->fds, layer, fd);
 	if (!layer->root)
@@ -116,12 +118,13 @@ static int layers_alloc(struct core *core, const struct core_config *config, uns
 	return 0;
 }
 
-static int layers_fill(struct core *core, struct source_list *list, struct strbuf *why)
+static int layers_fill(struct core *core, const struct core_config *config,
+		       struct source_list *list, struct strbuf *why)
 {
 	for (unsigned int i = 0; i < core->layer_count; i++) {
 		/* The work directory stands between the upper and the lowers. */
 		struct source *source = &list->items[core->has_upper && i > 0 ? i + 1 : i];
-		int r = layer_open(core, &core->layers[i], source);
+		int r = layer_open(core, config, &core->layers[i], source);
 
 		if (r < 0)
 			return layers_fail(why, r, "%s=%s: %s", source->option, source->path,
@@ -162,6 +165,25 @@ static void layers_find_xwhiteouts(struct core *core)
 
 /* ---- all of it ---- */
 
+/*
+ * Without a clone of its own a layer with all its mounts would hold the union as well, as soon as
+ * that is mounted.
+ */
+static int layers_check_clones(const struct core *core, const struct source_list *list,
+			       struct strbuf *why)
+{
+	for (unsigned int i = core->has_upper ? 2 : 0; i < list->count; i++) {
+		const struct source *source = &list->items[i];
+
+		if (!source->is_private)
+			return layers_fail(why, -EPERM,
+					   "%s=%s: its mounts cannot be cloned, which cross_mounts "
+					   "takes: mount as root, or in a user namespace",
+					   source->option, source->path);
+	}
+	return 0;
+}
+
 static int layers_open_checked(struct core *core, const struct core_config *config,
 			       struct source_list *list, struct strbuf *why)
 {
@@ -170,11 +192,13 @@ static int layers_open_checked(struct core *core, const struct core_config *conf
 	if (r == 0)
 		r = source_list_check(list, core->has_upper, why);
 	if (r == 0)
-		source_list_clone(list, core->has_upper, core->read_only);
+		source_list_clone(list, core->has_upper, core->read_only, config->cross_mounts);
+	if (r == 0 && config->cross_mounts)
+		r = layers_check_clones(core, list, why);
 	if (r == 0)
 		r = layers_alloc(core, config, list->count);
 	if (r == 0)
-		r = layers_fill(core, list, why);
+		r = layers_fill(core, config, list, why);
 	core->ns = layers_choose_xattrs(config->xattrs);
 	if (r == 0 && core->has_upper)
 		r = workdir_init(core, config->xattrs, list->items[1].fd, list->items[0].fd,

@@ -43,7 +43,7 @@ void listing_part_init(struct listing_part *part, struct core *core, const struc
 		.ldir = ldir,
 		.fd = fd,
 		.is_lower = !layer->is_upper,
-		.has_subvolumes = layer->magic == BTRFS_SUPER_MAGIC,
+		.has_subvolumes = layer->magic == BTRFS_SUPER_MAGIC || layer->crosses_mounts,
 		.has_devices = layer->magic == OVERLAYFS_SUPER_MAGIC,
 	};
 	if (!part->is_lower || !atomic_load(&layer->xwhiteouts))

@@ -82,7 +82,7 @@ struct listing_part {
 	int fd; /* borrowed */
 	bool is_lower;
 	bool has_xwhiteouts; /* empty files in it may be whiteouts */
-	bool has_subvolumes; /* a directory's entry may carry another number than the directory */
+	bool has_subvolumes; /* or mounts: a directory's entry may carry another number than the directory */
 	bool has_devices; /* what lies in it may be on another device, with its own numbers */
 };
 

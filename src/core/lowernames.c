@@ -62,7 +62,10 @@ bool lowernames_is_wanted(const struct core *core, const struct node_dir *dir)
 
 void lowernames_begin(struct nameindex_builder *b, const struct layer *layer, int fd)
 {
-	if (!sys_dir_lists_all(fd, layer->magic))
+	long magic = layer->magic;
+
+	if ((layer->crosses_mounts && sys_fs_magic(fd, &magic) < 0) ||
+	    !sys_dir_lists_all(fd, magic))
 		b->has_failed = true;
 }
 

@@ -27,12 +27,20 @@ static bool origin_from_handle(const struct layer *layer, const struct sys_handl
 	return true;
 }
 
+bool origin_is_foreign(const struct layer *layer, int fd, const char *name)
+{
+	struct statx st;
+
+	return layer->crosses_mounts &&
+	       (sys_stat(fd, name, &st) < 0 || sys_stat_dev(&st) != layer->dev);
+}
+
 bool origin_of(const struct layer *layer, int fd, const char *name, struct origin *origin)
 {
 	struct sys_handle handle;
 
-	return layer->has_handles && sys_handle_get(fd, name, &handle) == 0 &&
-	       origin_from_handle(layer, &handle, origin);
+	return layer->has_handles && !origin_is_foreign(layer, fd, name) &&
+	       sys_handle_get(fd, name, &handle) == 0 && origin_from_handle(layer, &handle, origin);
 }
 
 static bool origin_read_attribute(struct core *core, int fd, const char *name,
@@ -72,15 +80,13 @@ static bool origin_fits(const struct core *core, const struct statx *st, const s
 static bool origin_is_at(struct core *core, const struct origin *origin, struct ldir *in,
 			 const char *name, struct statx *lower)
 {
-	struct sys_handle handle;
 	struct origin there;
 	int fd = ldir_pin(&core->fds, in);
 
 	if (fd < 0)
 		return false;
-	bool same = sys_handle_get(fd, name, &handle) == 0 &&
-		    origin_from_handle(in->layer, &handle, &there) &&
-		    origin_is_equal(&there, origin) && sys_stat(fd, name, lower) == 0;
+	bool same = origin_of(in->layer, fd, name, &there) && origin_is_equal(&there, origin) &&
+		    sys_stat(fd, name, lower) == 0;
 
 	ldir_unpin(in);
 	return same;
@@ -195,7 +201,8 @@ int origin_set(struct core *core, const struct layer *layer, int lowerfd, mode_t
 	uint8_t value[ORIGIN_SIZE_MAX];
 	struct origin origin;
 	bool has = origin_of(layer, lowerfd, "", &origin);
-	bool is_followed = !core->keeps_numbers || origintable_is_followed(core, layer);
+	bool is_followed = !core->keeps_numbers || (!origin_is_foreign(layer, lowerfd, "") &&
+						    origintable_is_followed(core, layer));
 
 	if (origintable_is_for(core, mode) && is_followed)
 		return has ? origintable_set(core, fd, &origin) : 0;

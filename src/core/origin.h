@@ -26,7 +26,12 @@ bool origin_find(struct core *core, struct node *parent, const struct statx *st,
 bool origin_stat(struct core *core, struct node *parent, const struct origin *origin,
 		 const char *name, struct statx *lower);
 
-/* The identity of @name in @fd ("" for @fd itself), which lies in @layer. False: it has none. */
+/* True if @name in @fd ("" for @fd itself) lies on something that is mounted inside @layer. */
+bool origin_is_foreign(const struct layer *layer, int fd, const char *name);
+/*
+ * The identity of @name in @fd ("" for @fd itself), which lies in @layer. False: it has none, or
+ * one of another file system than the layer's, which could not be told from one of that.
+ */
 bool origin_of(const struct layer *layer, int fd, const char *name, struct origin *origin);
 /* The origin of @name in @dir, of type @mode, by its attribute or core/origintable.h. False:
  * nothing that can be used. */

@@ -223,7 +223,7 @@ static int probe_take_dir(struct probe *p, struct ldir *in, int dirfd, const str
 	}
 	if (is_last_element)
 		p->is_dir = true;
-	if (p->last || sys_stat_is_mount_root(&hit->st))
+	if (p->last || layer_ends_at(in->layer, &hit->st))
 		return 1;
 	int r = probe_read_opaque(p, dirfd, hit->name, is_upper, &opaque);
 

@@ -260,14 +260,16 @@ static int source_clone_upper(struct source *upper, struct source *work, bool re
 	return 0;
 }
 
-void source_list_clone(struct source_list *list, bool has_upper, bool read_only)
+void source_list_clone(struct source_list *list, bool has_upper, bool read_only, bool cross_mounts)
 {
+	/* In a user namespace mounts of its parent must not be uncovered: all or nothing. */
+	const unsigned int flags = SYS_CLONE_READ_ONLY |
+				   (cross_mounts ? SYS_CLONE_BELOW : SYS_CLONE_LOCKED_BELOW);
+
 	if (has_upper)
 		source_clone_upper(&list->items[0], &list->items[1], read_only);
 	for (unsigned int i = has_upper ? 2 : 0; i < list->count; i++) {
-		/* In a user namespace mounts of its parent must not be uncovered: all or nothing. */
-		int fd = sys_mount_clone(list->items[i].fd,
-					 SYS_CLONE_READ_ONLY | SYS_CLONE_LOCKED_BELOW);
+		int fd = sys_mount_clone(list->items[i].fd, flags);
 
 		if (fd < 0)
 			continue;

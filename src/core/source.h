@@ -29,9 +29,10 @@ void source_list_deinit(struct source_list *list);
 int source_list_check(const struct source_list *list, bool has_upper, struct strbuf *why);
 /*
  * Replaces each by the same directory in a private clone of its mount, lowers read-only, the
- * upper and the work directory if @read_only: nothing that is mounted below or over it is seen.
- * What cannot be cloned (no CAP_SYS_ADMIN) stays as it is.
+ * upper and the work directory if @read_only: nothing that is mounted over it is seen, and what
+ * is mounted below it only in a lower if @cross_mounts, as it is now. What cannot be cloned (no
+ * CAP_SYS_ADMIN) stays as it is.
  */
-void source_list_clone(struct source_list *list, bool has_upper, bool read_only);
+void source_list_clone(struct source_list *list, bool has_upper, bool read_only, bool cross_mounts);
 
 #endif

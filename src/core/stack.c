@@ -153,8 +153,9 @@ int core_new(const struct core_config *config, struct core **corep, struct strbu
 		core->metacopy_write = false;
 	}
 	for (unsigned int i = 1; r == 0 && i < core->layer_count - core->data_count; i++)
-		core->keeps_numbers |= core->has_upper &&
-				       !origintable_is_followed(core, &core->layers[i]);
+		core->keeps_numbers |=
+			core->has_upper &&
+			(config->cross_mounts || !origintable_is_followed(core, &core->layers[i]));
 	if (r == 0 && config->index != CORE_INDEX_OFF)
 		r = index_init(core, config->index == CORE_INDEX_ON, why);
 	if (r == 0 && config->watch)
@@ -291,6 +292,8 @@ bool core_passes_stacked(const struct core *core)
 	for (unsigned int i = 0; i < count; i++) {
 		long magic;
 
+		if (core->layers[i].crosses_mounts) /* to what, nobody knows */
+			return true;
 		if (sys_fs_magic(core->layers[i].fd, &magic) == 0 &&
 		    (magic == OVERLAYFS_SUPER_MAGIC || magic == FUSE_SUPER_MAGIC))
 			return true;

@@ -147,6 +147,8 @@ static void options_check_conflicts(const struct options *options, struct strbuf
 
 	if (options->metacopy == true && is_redirect_off)
 		strbuf_append_string(why, "metacopy=on needs redirect_dir=on");
+	else if (options->cross_mounts && options->watch)
+		strbuf_append_string(why, "watch and cross_mounts exclude each other");
 	else if (options->allow_other && options->allow_root)
 		strbuf_append_string(why, "allow_other and allow_root exclude each other");
 }
@@ -214,6 +216,7 @@ struct core_config options_core_config(const struct options *options)
 		.noatime = options->mount_flags & MS_NOATIME,
 		.layers_change = options->layers_change,
 		.watch = options->watch,
+		.cross_mounts = options->cross_mounts,
 	};
 }
 

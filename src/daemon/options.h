@@ -65,6 +65,7 @@ struct options {
 	struct timespec timeout;
 	bool layers_change; /* a timeout was asked for that ends */
 	bool watch;
+	bool cross_mounts;
 	unsigned int max_threads, max_idle; /* 0: the default */
 	unsigned int max_nodes; /* 0: without limit */
 	int io_uring; /* enum options_uring */

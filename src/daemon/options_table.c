@@ -189,6 +189,7 @@ const struct option_spec option_specs[] = {
 	CHOICE("verity", verity, verity_choices,
 	       "check data of metacopy files against its fs-verity digest"),
 	GIVEN("uuid", uuid_choices, "without effect"),
+	FLAG("cross_mounts", cross_mounts, "lower layers include what is mounted below them"),
 	FLAG("static_nlink", static_nlink, "every directory has a link count of 1"),
 
 	CHOICE("fsync", fsync, fsync_choices, "what is on disk before it is published"),

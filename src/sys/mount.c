@@ -53,7 +53,7 @@ static int sys_mount_clone_tree(int dirfd, bool read_only, unsigned int recursiv
 int sys_mount_clone(int dirfd, unsigned int flags)
 {
 	bool read_only = flags & SYS_CLONE_READ_ONLY;
-	int r = sys_mount_clone_tree(dirfd, read_only, 0);
+	int r = sys_mount_clone_tree(dirfd, read_only, flags & SYS_CLONE_BELOW ? AT_RECURSIVE : 0);
 
 	return r == -EINVAL && flags & SYS_CLONE_LOCKED_BELOW ?
 		       sys_mount_clone_tree(dirfd, read_only, AT_RECURSIVE) :

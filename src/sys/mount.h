@@ -11,11 +11,13 @@ enum sys_clone {
 	SYS_CLONE_READ_ONLY = 1 << 0,
 	/* Instead of -EINVAL: with all that is mounted below now. */
 	SYS_CLONE_LOCKED_BELOW = 1 << 1,
+	/* With all that is mounted below now; read-only applies to it as well. */
+	SYS_CLONE_BELOW = 1 << 2,
 };
 
 /*
- * A detached clone of the mount that holds directory @dirfd, rooted at it. What is mounted below
- * or over it is not seen.
+ * A detached clone of the mount that holds directory @dirfd, rooted at it. What is mounted over it,
+ * or (without SYS_CLONE_BELOW) below, is not seen.
  * Returns an O_PATH descriptor; -EPERM: not allowed here (no CAP_SYS_ADMIN); -EINVAL: a user
  * namespace that may not look behind what is mounted below.
  */
