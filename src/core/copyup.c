@@ -482,10 +482,10 @@ static int copyup_run(struct core *core, const struct core_call *call, struct no
 		.fd = -1,
 	};
 
-	progress_begin(&core->progress, &c.progress, node);
+	progress_enter(&core->progress, &c.progress, node);
 	int r = copyup_perform(&c);
 
-	progress_end(&c.progress, r);
+	progress_leave(&c.progress, r);
 	free(c.digest);
 	if (c.made)
 		copyup_discard(&c);

@@ -30,7 +30,7 @@ void progress_deinit(struct progress *progress)
 
 /* ---- the copying thread ---- */
 
-void progress_begin(struct progress *progress, struct progress_item *item, struct node *node)
+void progress_enter(struct progress *progress, struct progress_item *item, struct node *node)
 {
 	*item = (struct progress_item){ .progress = progress, .node = node };
 	clock_gettime(CLOCK_MONOTONIC, &item->started);
@@ -54,7 +54,7 @@ void progress_set_finishing(struct progress_item *item)
 	atomic_store_explicit(&item->phase, CORE_COPYUP_FINISHING, memory_order_relaxed);
 }
 
-void progress_end(struct progress_item *item, int result)
+void progress_leave(struct progress_item *item, int result)
 {
 	struct progress *progress = item->progress;
 

@@ -36,8 +36,8 @@ void progress_init(struct progress *progress);
 /* No copy-up may be under way (asserted). */
 void progress_deinit(struct progress *progress);
 
-/* From here until progress_end() others see the copy-up of @node. */
-void progress_begin(struct progress *progress, struct progress_item *item, struct node *node);
+/* From here until progress_leave() others see the copy-up of @node. */
+void progress_enter(struct progress *progress, struct progress_item *item, struct node *node);
 /* @size bytes of data will be copied. */
 void progress_set_size(struct progress_item *item, uint64_t size);
 /* So many of them are. Has the type of sys_copy.progress but for the context. */
@@ -45,6 +45,6 @@ void progress_set_done(struct progress_item *item, uint64_t done);
 /* All data is copied: what is left is to bring it to the disk and to its name. */
 void progress_set_finishing(struct progress_item *item);
 /* @result: of the copy-up, 0 or -errno. */
-void progress_end(struct progress_item *item, int result);
+void progress_leave(struct progress_item *item, int result);
 
 #endif
