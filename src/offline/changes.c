@@ -53,12 +53,17 @@ struct walk {
 
 /* ---- results ---- */
 
+static void change_deinit(struct change *change)
+{
+	free(change->path);
+	free(change->from);
+	free(change->below);
+}
+
 void changes_deinit(struct changes *changes)
 {
-	for (size_t i = 0; i < changes->count; i++) {
-		free(changes->items[i].path);
-		free(changes->items[i].from);
-	}
+	for (size_t i = 0; i < changes->count; i++)
+		change_deinit(&changes->items[i]);
 	for (size_t i = 0; i < changes->parent_count; i++)
 		free(changes->parents[i]);
 	free(changes->items);
@@ -81,7 +86,7 @@ uint64_t changes_bytes(const struct changes *changes)
 	return bytes;
 }
 
-/* Takes @change->from over; the path is copied from the walk. */
+/* Takes what @change owns over; the path is copied from the walk. */
 static int walk_add(struct walk *walk, struct change change)
 {
 	struct changes *changes = walk->changes;
@@ -97,8 +102,7 @@ static int walk_add(struct walk *walk, struct change change)
 	}
 	change.path = strdup(walk->path.data);
 	if (changes->count == changes->size || !change.path) {
-		free(change.from);
-		free(change.path);
+		change_deinit(&change);
 		return -ENOMEM;
 	}
 	changes->items[changes->count++] = change;
@@ -226,7 +230,7 @@ struct met {
 	struct entry entry;
 	struct core_entry below; /* of the same name in the counterpart; node 0: none */
 	struct core_entry source; /* what it is compared with: below, or what a redirect says */
-	char *source_path;
+	char *below_path, *source_path;
 	bool is_moved; /* source is not below */
 };
 
@@ -276,14 +280,16 @@ static int walk_compare(struct walk *walk, const struct frame *frame, struct met
 		return r;
 	if (met->is_moved)
 		change.from = ptr_take(met->source_path);
+	change.below = ptr_take(met->below_path);
 	return walk_add(walk, change);
 }
 
 /* Nothing of its type is there to compare it with. */
-static int walk_add_new(struct walk *walk, const struct met *met)
+static int walk_add_new(struct walk *walk, struct met *met)
 {
 	struct change change = {
 		.kind = met->below.node ? CHANGE_TYPE : CHANGE_ADDED,
+		.below = ptr_take(met->below_path),
 		.after = met->entry.st,
 		.is_opaque = met->entry.opaque == OPAQUE_YES,
 	};
@@ -291,6 +297,17 @@ static int walk_add_new(struct walk *walk, const struct met *met)
 	if (met->below.node)
 		change.before = met->below.attr;
 	return walk_add(walk, change);
+}
+
+/* What a rename to this name took the place of; dropped later, if it was moved away itself. */
+static int walk_add_displaced(struct walk *walk, const struct met *met)
+{
+	struct change change = { .kind = CHANGE_REMOVED, .before = met->below.attr };
+
+	if (!met->is_moved || !met->below.node)
+		return 0;
+	change.below = strdup(met->below_path);
+	return change.below ? walk_add(walk, change) : -ENOMEM;
 }
 
 static bool met_can_compare(const struct met *met)
@@ -302,7 +319,8 @@ static bool met_can_compare(const struct met *met)
 /* A directory: told itself, then gone into. */
 static int walk_take_directory(struct walk *walk, const struct frame *frame, struct met *met)
 {
-	bool is_opaque = met->entry.opaque == OPAQUE_YES;
+	/* Below an opaque directory nothing is merged, unless a redirect says where it is. */
+	bool is_opaque = met->entry.opaque == OPAQUE_YES || (frame->replaces && !met->is_moved);
 	bool is_merged = met_can_compare(met);
 	struct frame inner = { 0 };
 
@@ -327,13 +345,14 @@ static int walk_take_directory(struct walk *walk, const struct frame *frame, str
 	return walk_push(walk, dirfd, met->name, inner);
 }
 
-static int walk_take_whiteout(struct walk *walk, const struct met *met)
+static int walk_take_whiteout(struct walk *walk, struct met *met)
 {
 	struct change change = { .kind = CHANGE_REMOVED };
 
 	/* One that hides nothing is no change. Without lowers nobody knows. */
 	if (!met->below.node && walk->lowers)
 		return 0;
+	change.below = ptr_take(met->below_path);
 	if (met->below.node)
 		change.before = met->below.attr;
 	return walk_add(walk, change);
@@ -353,8 +372,8 @@ static int walk_find_source(struct walk *walk, const struct frame *frame, struct
 		met->is_moved = met->source.node && strcmp(met->source_path, walk->path.data) != 0;
 		return 0;
 	}
-	met->source_path = frame->lower_path ? walk_join(frame->lower_path, met->name) : NULL;
-	if (frame->lower_path && !met->source_path)
+	met->source_path = met->below_path ? strdup(met->below_path) : NULL;
+	if (met->below_path && !met->source_path)
 		return -ENOMEM;
 	return walk_lookup(walk, &frame->lower, met->name, &met->source);
 }
@@ -365,6 +384,10 @@ static int walk_take(struct walk *walk, const struct frame *frame, struct met *m
 
 	if (r == -ENOENT)
 		return 0; /* gone meanwhile */
+	if (r == 0 && frame->lower_path) {
+		met->below_path = walk_join(frame->lower_path, met->name);
+		r = met->below_path ? 0 : -ENOMEM;
+	}
 	if (r == 0)
 		r = walk_lookup(walk, &frame->lower, met->name, &met->below);
 	if (r < 0)
@@ -372,6 +395,8 @@ static int walk_take(struct walk *walk, const struct frame *frame, struct met *m
 	if (met->entry.is_whiteout)
 		return walk_take_whiteout(walk, met);
 	r = walk_find_source(walk, frame, met);
+	if (r == 0 && met_can_compare(met))
+		r = walk_add_displaced(walk, met);
 	if (r < 0)
 		return r;
 	if (S_ISDIR(met->entry.st.stx_mode))
@@ -400,9 +425,11 @@ static bool walk_take_replaced(void *context, const struct core_dirent *entry)
 	replaced->error = walk_lookup(walk, &replaced->frame->lower, entry->name, &below);
 	if (replaced->error == 0 && below.node) {
 		change.before = below.attr;
+		change.below = walk_join(replaced->frame->lower_path, entry->name);
 		walk_forget(walk, &below);
 		walk_set_name(walk, replaced->frame, entry->name);
-		replaced->error = walk->path.failed ? -ENOMEM : walk_add(walk, change);
+		replaced->error = walk->path.failed || !change.below ? -ENOMEM :
+								       walk_add(walk, change);
 	}
 	return replaced->error == 0;
 }
@@ -444,6 +471,7 @@ static int walk_step(struct walk *walk)
 	walk_forget(walk, &met.source);
 	entry_deinit(&met.entry);
 	free(met.source_path);
+	free(met.below_path);
 	return r;
 }
 
@@ -529,6 +557,9 @@ static int walk_take_postponed(struct walk *walk, const struct postponed *postpo
 	int r = fd < 0 ? fd : entry_read(fd, "", walk->target->ns, &met.entry);
 
 	walk_set_path(walk, postponed->path);
+	met.below_path = strdup(postponed->lower_path);
+	if (r == 0 && !met.below_path)
+		r = -ENOMEM;
 	if (r == 0 && frame.replaces)
 		r = view_lookup(walk->lowers, postponed->lower_path, &met.source);
 	if (r == 0)
@@ -536,6 +567,7 @@ static int walk_take_postponed(struct walk *walk, const struct postponed *postpo
 					    walk_add_new(walk, &met);
 	frame.replaces &= met_can_compare(&met);
 	entry_deinit(&met.entry);
+	free(met.below_path);
 	if (frame.replaces) {
 		frame.lower = met.source;
 		frame.lower_path = strdup(postponed->lower_path);
@@ -571,13 +603,16 @@ static int walk_all_postponed(struct walk *walk)
 
 static int change_compare_paths(const void *a, const void *b)
 {
-	const unsigned char *x = (const unsigned char *)((const struct change *)a)->path;
-	const unsigned char *y = (const unsigned char *)((const struct change *)b)->path;
+	const struct change *one = a, *other = b;
+	const unsigned char *x = (const unsigned char *)one->path;
+	const unsigned char *y = (const unsigned char *)other->path;
 
 	while (*x && *x == *y) {
 		x++;
 		y++;
 	}
+	if (*x == *y)
+		return (other->kind == CHANGE_REMOVED) - (one->kind == CHANGE_REMOVED);
 	/* What is in a directory follows it at once. */
 	return (*x == '/' ? 1 : *x) - (*y == '/' ? 1 : *y);
 }
@@ -602,11 +637,11 @@ static int changes_drop_sources(struct changes *changes)
 	for (size_t i = 0; i < changes->count; i++) {
 		struct change *change = &changes->items[i];
 
-		bool is_source = count > 0 && bsearch(&change->path, sources, count,
-						      sizeof(*sources), change_compare_strings);
+		bool is_source = change->below && bsearch(&change->below, sources, count,
+							  sizeof(*sources), change_compare_strings);
 
 		if (is_source && change->kind == CHANGE_REMOVED) {
-			free(change->path);
+			change_deinit(change);
 			continue;
 		}
 		if (is_source && change->kind != CHANGE_RENAMED) {

@@ -20,7 +20,7 @@
 
 enum change_kind {
 	CHANGE_ADDED,
-	CHANGE_REMOVED, /* a directory with all that was in it */
+	CHANGE_REMOVED, /* a directory with all that was in it; also by a rename to its name */
 	CHANGE_MODIFIED,
 	CHANGE_RENAMED, /* a directory, or a file whose data is still below; see `from` */
 	CHANGE_TYPE, /* something of another type is there now */
@@ -39,14 +39,15 @@ struct change {
 	enum change_kind kind;
 	unsigned int what; /* CHANGE_*; of what was added or removed 0 */
 	char *path; /* absolute, in the union; owned */
-	char *from; /* CHANGE_RENAMED: where it was; owned */
+	char *from; /* CHANGE_RENAMED: where it was, in the lowers; owned, as the next */
+	char *below; /* where the lowers would have it under this name; NULL: nowhere */
 	/* stx_mask is 0 where there is none. The size of a metacopy file is that of its data. */
 	struct statx before, after;
 	bool is_opaque; /* a directory that hides what is below */
 };
 
 struct changes {
-	struct change *items; /* sorted by path; owned */
+	struct change *items; /* sorted by path, what is removed first; owned */
 	size_t count, size;
 	/* Directories of the upper on the way to a change, sorted; owned. */
 	char **parents;

@@ -267,7 +267,10 @@ diff_print_merged(const struct diff_style *style, const struct changes *changes,
 				print_parent(style, changes->parents[parent]);
 			parent++;
 		}
-		print(style, change);
+		/* What took its place follows. */
+		if (i + 1 == changes->count ||
+		    strcmp(change->path, changes->items[i + 1].path) != 0)
+			print(style, change);
 	}
 }
 

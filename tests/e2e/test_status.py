@@ -10,10 +10,11 @@ import time
 
 import pytest
 
+import commands
 import contenders
 import oscalls
 import trees
-from contenders import CHECKOUT, VENEER
+from contenders import VENEER
 from test_unprivileged import USER, as_ordinary, fuse_for_all, home, users_mount  # noqa: F401
 from trees import wait_until
 
@@ -211,48 +212,10 @@ def test_all_mounts_of_this_user(union):
 
 # Its form
 
-def violations(value, schema, root, where="$"):
-    """What is wrong with value by this part of the schema; the words of JSON Schema that are in use."""
-    if "$ref" in schema:
-        schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
-    types = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None),
-             "integer": int, "number": (int, float)}
-    names = schema.get("type", [])
-    names = [names] if isinstance(names, str) else names
-    fits = any(isinstance(value, types[name]) and not (isinstance(value, bool) and name != "boolean")
-               for name in names)
-    if names and not fits:
-        return [f"{where}: {value!r} is no {names}"]
-    found = []
-    if "enum" in schema and value not in schema["enum"]:
-        found.append(f"{where}: {value!r} is none of {schema['enum']}")
-    if isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
-        found.append(f"{where}: {value!r} does not match")
-    if isinstance(value, (int, float)) and value < schema.get("minimum", value):
-        found.append(f"{where}: {value!r} is too small")
-    if isinstance(value, list):
-        for i, item in enumerate(value):
-            found += violations(item, schema.get("items", {}), root, f"{where}[{i}]")
-    if isinstance(value, dict):
-        properties = schema.get("properties", {})
-        found += [f"{where}.{key} is missing" for key in schema.get("required", ()) if key not in value]
-        found += [f"{where}.{key} is not in the schema" for key in value
-                  if key not in properties and schema.get("additionalProperties") is False]
-        for key in value.keys() & properties.keys():
-            found += violations(value[key], properties[key], root, f"{where}.{key}")
-    return found
-
-
 @pytest.fixture(scope="module")
 def check_form():
     """check(text): it has the form that the documentation gives."""
-    with open(os.path.join(CHECKOUT, "docs", "status.schema.json"), encoding="utf-8") as file:
-        schema = json.load(file)
-
-    def check(text):
-        found = violations(json.loads(text), schema, schema)
-        assert not found, "\n".join(found)
-    return check
+    return lambda text: commands.check_form("status", text)
 
 
 def test_schema(big, check_form):
