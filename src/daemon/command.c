@@ -3,8 +3,11 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "fuse/fuse.h"
@@ -12,6 +15,7 @@
 enum {
 	COMMAND_LENIENT = 256,
 	COMMAND_LIST,
+	COMMAND_STATUS_FD,
 };
 
 static const struct option command_long[] = {
@@ -20,6 +24,7 @@ static const struct option command_long[] = {
 	{ "help", no_argument, NULL, 'h' },
 	{ "lenient", no_argument, NULL, COMMAND_LENIENT },
 	{ "list-options", no_argument, NULL, COMMAND_LIST },
+	{ "status-fd", required_argument, NULL, COMMAND_STATUS_FD },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "version", no_argument, NULL, 'V' },
 	{ 0 },
@@ -46,6 +51,9 @@ void command_print_help(FILE *file)
 	      "  -f, --foreground\n"
 	      "                  do not go into the background\n"
 	      "  -d, --debug     log every request, in the foreground\n"
+	      "      --status-fd N\n"
+	      "                  stay the process that was called, and write a byte 0 to the\n"
+	      "                  descriptor N once the mount is live\n"
 	      "  -v, --verbose   say more\n"
 	      "      --lenient   unknown options are no error (the default when called as\n"
 	      "                  fuse-overlayfs)\n"
@@ -123,6 +131,19 @@ static int command_apply(struct command *command, int letter, struct strbuf *why
 	}
 }
 
+static int command_take_status_fd(struct command *command, const char *text, struct strbuf *why)
+{
+	char *end;
+	long fd = strtol(text, &end, 10);
+
+	if (*end || end == text || fd <= STDERR_FILENO || fd > INT_MAX) {
+		strbuf_append_format(why, "--status-fd %s: not a descriptor", text);
+		return -EINVAL;
+	}
+	command->status_fd = (int)fd;
+	return 0;
+}
+
 /* One option of the command line; the letters that mean the same for all callers first. */
 static int command_take(struct command *command, int letter, bool is_helper, struct strbuf *why)
 {
@@ -139,6 +160,8 @@ static int command_take(struct command *command, int letter, bool is_helper, str
 	case COMMAND_LENIENT:
 		command->options.lenient = true;
 		return 0;
+	case COMMAND_STATUS_FD:
+		return command_take_status_fd(command, optarg, why);
 	case '?':
 	case ':':
 		command->is_misused = true;
@@ -203,7 +226,7 @@ int command_parse(struct command *command, int argc, char **argv, struct strbuf 
 	const char *letters = is_helper ? ":o:vrwsfnt:N:" : ":o:vrwfdhV";
 	int letter, r;
 
-	*command = (struct command){ .verb = COMMAND_MOUNT };
+	*command = (struct command){ .verb = COMMAND_MOUNT, .status_fd = -1 };
 	options_init(&command->options);
 	command->options.lenient = command_is_overlayfs(name);
 	while ((letter = getopt_long(argc, argv, letters, command_long, NULL)) != -1) {

@@ -22,6 +22,7 @@ enum command_verb {
 struct command {
 	enum command_verb verb;
 	bool foreground, debug;
+	int status_fd; /* it is in the background, and says so here; -1: not */
 	bool is_misused; /* how it is to be called should be told again */
 	const char *source; /* NULL: none was given */
 	const char *mountpoint;

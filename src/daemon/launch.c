@@ -99,6 +99,18 @@ int launch_background(struct launch *launch)
 	return 0;
 }
 
+void launch_in_background(struct launch *launch, int status_fd)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < launch->inherited_count; i++)
+		if (launch->inherited[i] != status_fd)
+			launch->inherited[kept++] = launch->inherited[i];
+	launch->inherited_count = kept;
+	launch->status_fd = status_fd;
+	setsid();
+}
+
 void launch_forget_caller(struct launch *launch)
 {
 	for (size_t i = 0; i < launch->inherited_count; i++)

@@ -23,6 +23,9 @@ void launch_deinit(struct launch *launch);
  * -errno if there is no daemon. */
 int launch_background(struct launch *launch);
 
+/* The same for a process that is there for nothing else: who called waits for a byte from @status_fd. */
+void launch_in_background(struct launch *launch, int status_fd);
+
 /* Lets go of the caller's descriptors and directory: paths it gave are of no more use. */
 void launch_forget_caller(struct launch *launch);
 

@@ -44,7 +44,9 @@ static int main_mount(const struct command *command)
 	struct launch launch;
 	int r = launch_init(&launch);
 
-	if (r == 0 && !command->foreground)
+	if (r == 0 && command->status_fd >= 0)
+		launch_in_background(&launch, command->status_fd);
+	else if (r == 0 && !command->foreground)
 		r = launch_background(&launch);
 	if (r < 0) {
 		log_error("cannot start the daemon: %s", strerror(-r));

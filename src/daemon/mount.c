@@ -41,6 +41,22 @@ static bool mount_allows_other(const struct options *options, bool is_privileged
 	return options->allow_other || options->allow_root || is_privileged;
 }
 
+static const char *mount_device_remedy(int error)
+{
+	switch (error) {
+	case ENOENT:
+	case ENODEV:
+	case ENXIO:
+		return " (is the module fuse loaded? A container must be given the device)";
+	case EACCES:
+		return " (root can let everybody use it: chmod 666 /dev/fuse)";
+	case EPERM:
+		return " (this container must be given the device)";
+	default:
+		return "";
+	}
+}
+
 static int mount_open_device(struct mount *mount, struct strbuf *why)
 {
 	int r;
@@ -49,8 +65,7 @@ static int mount_open_device(struct mount *mount, struct strbuf *why)
 	if (mount->fd >= 0)
 		return 0;
 	r = -errno;
-	strbuf_append_format(why, "/dev/fuse: %s%s", strerror(-r),
-			     r == -ENOENT || r == -ENODEV ? " (is the module fuse loaded?)" : "");
+	strbuf_append_format(why, "/dev/fuse: %s%s", strerror(-r), mount_device_remedy(-r));
 	return r;
 }
 

@@ -89,6 +89,14 @@ int sys_mount(const char *source, const char *target, const char *type, unsigned
 	return (int)sys_retry(mount(source, target, type, flags, options));
 }
 
+int sys_mount_read_only(const char *path)
+{
+	struct sys_mount_attr attr = { .set = MOUNT_ATTR_RDONLY };
+
+	return (int)sys_retry(syscall(SYS_mount_setattr, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, &attr,
+				      sizeof(attr)));
+}
+
 int sys_unmount(const char *target, bool detach)
 {
 	/* Never through a symbolic link someone put where the mount point was. */

@@ -31,6 +31,8 @@ int sys_mount_id(int fd, unsigned long long *id);
 /* mount(2) of type @type ("fuse.veneer") at @target with MS_* @flags. */
 int sys_mount(const char *source, const char *target, const char *type, unsigned long flags,
 	      const char *options);
+/* Makes the mount at @path read-only, the mounts below it not. */
+int sys_mount_read_only(const char *path);
 /* umount2(2); @detach: lazily. */
 int sys_unmount(const char *target, bool detach);
 

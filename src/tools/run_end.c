@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The other commands are called as a user would, in this process.
+ */
+#include "tools/run_end.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "tools/run_layer.h"
+#include "tools/tools.h"
+
+#define RUN_ARGUMENTS_MAX 4
+
+/* ---- the terminal ---- */
+
+bool run_end_is_foreground(void)
+{
+	return tcgetpgrp(STDIN_FILENO) == getpgrp();
+}
+
+void run_end_take_terminal(void)
+{
+	sigset_t one, old;
+
+	/* Else it stops whoever is in the background and does that. */
+	sigemptyset(&one);
+	sigaddset(&one, SIGTTOU);
+	sigprocmask(SIG_BLOCK, &one, &old);
+	tcsetpgrp(STDIN_FILENO, getpgrp());
+	sigprocmask(SIG_SETMASK, &old, NULL);
+}
+
+/* ---- other commands ---- */
+
+/* `veneer NAME [OPTION] LAYER`. 0, or -EIO after a message. */
+static int run_call(const char *name, const char *option, const struct run_layer *layer)
+{
+	const struct tool *tool = tools_find(name);
+	_cleanup_free_ char *command = strdup(name), *word = strdup(option ? option : "");
+	_cleanup_free_ char *directory = strdup(layer->directory);
+	char *arguments[RUN_ARGUMENTS_MAX] = { command };
+	int count = 1, status;
+
+	if (!tool) {
+		log_error("this veneer has no command '%s': the layer is kept in %s", name,
+			  layer->directory);
+		return -ENOSYS;
+	}
+	if (!command || !word || !directory)
+		return -ENOMEM;
+	if (option)
+		arguments[count++] = word;
+	arguments[count++] = directory;
+	status = tool->run(count, arguments);
+	fflush(stdout);
+	return status == EXIT_SUCCESS ? 0 : -EIO;
+}
+
+static int run_end_remove(const struct run_layer *layer)
+{
+	_cleanup_strbuf_ struct strbuf why = STRBUF_INIT;
+	int r = run_layer_remove(layer, &why);
+
+	if (r < 0)
+		log_error("%s", why.length && !why.failed ? why.data : strerror(-r));
+	return r;
+}
+
+/* ---- what can become of it ---- */
+
+static int run_end_keep(const struct run_plan *plan)
+{
+	const struct run_layer *layer = &plan->layer;
+
+	/* Who named the layer knows where it is. */
+	if (layer->is_temporary)
+		fprintf(stderr,
+			"veneer: the changes are kept as '%s': 'veneer diff %s' shows them, "
+			"'veneer commit %s' makes them real, 'veneer discard %s' forgets them\n",
+			layer->name, layer->name, layer->name, layer->name);
+	return 0;
+}
+
+static int run_end_commit(const struct run_plan *plan)
+{
+	int r = run_call("commit", NULL, &plan->layer);
+
+	return r < 0 || !plan->layer.is_temporary ? r : run_end_remove(&plan->layer);
+}
+
+static int run_end_discard(const struct run_plan *plan)
+{
+	return plan->layer.is_temporary ? run_end_remove(&plan->layer) :
+					  run_call("discard", NULL, &plan->layer);
+}
+
+static int run_end_ask(const struct run_plan *plan)
+{
+	_cleanup_free_ char *line = NULL;
+	size_t capacity = 0;
+
+	run_call("diff", "--stat", &plan->layer);
+	for (;;) {
+		fputs("veneer: [c]ommit, [k]eep, [d]iscard or [s]how these changes? ", stderr);
+		fflush(stderr);
+		if (getline(&line, &capacity, stdin) < 0) {
+			fputc('\n', stderr);
+			return run_end_keep(plan);
+		}
+		switch (line[0]) {
+		case 'c':
+			return run_end_commit(plan);
+		case 'k':
+			return run_end_keep(plan);
+		case 'd':
+			return run_end_discard(plan);
+		case 's':
+			run_call("diff", NULL, &plan->layer);
+			break;
+		default:
+			break;
+		}
+	}
+}
+
+static enum run_end run_end_choose(const struct run_plan *plan)
+{
+	const struct run_options *options = plan->options;
+
+	if (options->end != RUN_END_DEFAULT)
+		return options->end;
+	return !options->keep && !options->name && isatty(STDIN_FILENO) && isatty(STDERR_FILENO) ?
+		       RUN_END_ASK :
+		       RUN_END_DEFAULT;
+}
+
+int run_end(const struct run_plan *plan)
+{
+	if (plan->layer.lock_fd < 0) /* another's */
+		return 0;
+	if (plan->layer.is_temporary &&
+	    (plan->options->read_only_root || run_layer_is_empty(&plan->layer)))
+		return run_end_remove(&plan->layer);
+	switch (run_end_choose(plan)) {
+	case RUN_END_ASK:
+		return run_end_ask(plan);
+	case RUN_END_COMMIT:
+		return run_end_commit(plan);
+	case RUN_END_DISCARD:
+		return run_end_discard(plan);
+	case RUN_END_DEFAULT:
+		break;
+	}
+	return run_end_keep(plan);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* The layer a run writes to: found or made, locked, looked at, removed. */
+#ifndef VENEER_TOOLS_RUN_LAYER_H
+#define VENEER_TOOLS_RUN_LAYER_H
+
+#include "tools/run.h"
+
+/*
+ * The layer that the options name, or a new one in the state directory, locked: one run at a time.
+ * 0, or -errno with a sentence in @why.
+ */
+int run_layer_open(struct run_plan *plan, struct strbuf *why);
+/* True if nothing was changed: the upper is empty. */
+bool run_layer_is_empty(const struct run_layer *layer);
+/* Removes all of it. 0, or -errno with a sentence in @why. */
+int run_layer_remove(const struct run_layer *layer, struct strbuf *why);
+void run_layer_deinit(struct run_layer *layer);
+
+/* The process that runs on the layer in @directory; 0: none does, or that cannot be told. */
+pid_t run_layer_user(const char *directory);
+
+#endif
