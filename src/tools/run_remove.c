@@ -90,5 +90,5 @@ int run_remove_tree(const char *path)
 		if (r == 0)
 			r = run_remove_entries(&remove, top);
 	} while (r == 0 && moved != remove.moved);
-	return r < 0 ? r : rmdir(path) < 0 ? -errno : 0;
+	return r < 0 ? r : sys_rmdir(AT_FDCWD, path);
 }
