@@ -33,6 +33,7 @@ int view_open(const struct target *target, enum view_what what, struct core **co
 		.metacopy = true,
 		.read_only = true,
 		.unlocked = true,
+		.cross_mounts = target->cross_mounts,
 		.noatime = true,
 	};
 	int r = 0;
