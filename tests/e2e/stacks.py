@@ -8,17 +8,11 @@ import subprocess
 
 import oscalls
 import trees
-from contenders import CONTENDERS, VENEER, Layers
+from contenders import CONTENDERS, Layers
 
 NAMES = ["a", "b", "c", "d", "sp ace", "\udcff"]
 WRITE = ["redirect_dir=on", "metacopy=on", "index=off"]
 READ = ["ro", "redirect_dir=follow", "metacopy=on"]
-
-
-def veneer(*args, **kwargs):
-    """Run a command of veneer to its end."""
-    return subprocess.run([VENEER, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=60, check=False, **kwargs)
 
 
 class Changes:
