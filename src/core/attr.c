@@ -12,6 +12,7 @@
 #include "core/copyup.h"
 #include "core/datafd.h"
 #include "core/listing.h"
+#include "core/owner.h"
 #include "core/place.h"
 #include "core/quiet.h"
 #include "core/upper.h"
@@ -118,6 +119,7 @@ static void attr_metacopy_blocks(struct core *core, struct node *node, struct st
 
 int attr_present(struct core *core, struct node *node, struct statx *st)
 {
+	owner_present(core, node, st);
 	st->stx_ino = node->ino;
 	st->stx_attributes &= ~(STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND);
 	if (node_has(node, NODE_IMMUTABLE))

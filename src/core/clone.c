@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "core/owner.h"
 #include "core/upper.h"
 #include "format/acl.h"
 #include "format/protattr.h"
@@ -97,8 +98,8 @@ int clone_attributes(const struct clone_attr *clone)
 	int r = sys_stat(clone->to, "", &made);
 
 	/* The owner first: a change of owner takes set-id bits and capabilities away. */
-	if (r == 0 && (made.stx_uid != st->stx_uid || made.stx_gid != st->stx_gid))
-		r = upper_chown(clone->to, st->stx_uid, st->stx_gid);
+	if (r == 0)
+		r = owner_clone(clone, &made);
 	if (r == 0 && clone->from >= 0)
 		r = clone_xattrs(clone);
 	if (r == 0 && clone->from >= 0)

@@ -49,6 +49,12 @@ struct core {
 	const struct core_backing *backing; /* or NULL; borrowed */
 	unsigned int orphan_max; /* how many orphans may keep a descriptor */
 
+	struct {
+		bool are_partial; /* there are owners without an id in our user namespace */
+		uid_t nobody; /* which is what they show as */
+		uid_t uid; /* of this process; it has no other there */
+		gid_t gid;
+	} owners; /* core/owner.h */
 	bool keeps_numbers; /* a lower's origins cannot be followed: core/origintable.h */
 	_Atomic int origins_fd; /* of the origin table, O_PATH; -1: there is none (yet). Owned */
 	struct ldir *index; /* the index directory; NULL: no index. Its descriptor stays pinned */

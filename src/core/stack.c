@@ -15,6 +15,7 @@
 #include "core/layers.h"
 #include "core/lowernames.h"
 #include "core/origintable.h"
+#include "core/owner.h"
 #include "core/readdir.h"
 #include "core/upper.h"
 #include "core/watch.h"
@@ -45,6 +46,7 @@ static void core_take_config(struct core *core, const struct core_config *config
 	core->can_chown = sys_creds_has_cap(CAP_CHOWN);
 	core->in_userns = !sys_creds_is_initial_userns();
 	core->can_open_handles = !core->in_userns && sys_creds_has_cap(CAP_DAC_READ_SEARCH);
+	owner_init(core);
 	core->can_override = sys_creds_has_cap(CAP_DAC_OVERRIDE);
 }
 

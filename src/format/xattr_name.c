@@ -24,7 +24,7 @@ static const char *const xattr_names[XATTR_PRIVATE_COUNT][2] = {
 	[XATTR_ORIGIN] = XATTR_NAMES("origin"),	     [XATTR_IMPURE] = XATTR_NAMES("impure"),
 	[XATTR_NLINK] = XATTR_NAMES("nlink"),	     [XATTR_UPPER] = XATTR_NAMES("upper"),
 	[XATTR_UUID] = XATTR_NAMES("uuid"),	     [XATTR_PROTATTR] = XATTR_NAMES("protattr"),
-	[XATTR_TIMES] = XATTR_NAMES("veneer.times"),
+	[XATTR_TIMES] = XATTR_NAMES("veneer.times"), [XATTR_OWNER] = XATTR_NAMES("veneer.owner"),
 };
 
 const char *xattr_private_name(enum xattr_namespace ns, enum xattr_private which)

@@ -30,6 +30,7 @@ enum xattr_private {
 	XATTR_UUID,
 	XATTR_PROTATTR,
 	XATTR_TIMES,
+	XATTR_OWNER,
 	XATTR_PRIVATE_COUNT,
 };
 

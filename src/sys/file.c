@@ -169,6 +169,14 @@ int sys_dup(int fd)
 	return sys_retry_fd(fcntl(fd, F_DUPFD_CLOEXEC, 0));
 }
 
+bool sys_may_access(int dirfd, const char *name, int mode)
+{
+	long r = sys_retry(syscall(SYS_faccessat2, dirfd, name, mode,
+				   AT_EACCESS | AT_SYMLINK_NOFOLLOW | sys_empty_path(name)));
+
+	return r == 0 || r == -EROFS;
+}
+
 int sys_mkdir(int dirfd, const char *name, mode_t mode)
 {
 	return (int)sys_retry(mkdirat(dirfd, name, mode));

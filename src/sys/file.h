@@ -61,6 +61,9 @@ int sys_rename(int olddirfd, const char *oldname, int newdirfd, const char *newn
 /* Target of the symbolic link; not NUL-terminated; returns its length, at most @size. */
 ssize_t sys_readlink(int dirfd, const char *name, char *buf, size_t size);
 
+/* True if this process may: R_OK, W_OK, X_OK. A mount that is read-only does not count. */
+bool sys_may_access(int dirfd, const char *name, int mode);
+
 /* Attribute changes of the object of @fd, which may be O_PATH (also of a symbolic link for chown
  * and utimens). */
 int sys_chmod(int fd, mode_t mode);

@@ -20,6 +20,7 @@
 
 #define SYS_MAP_MAX 4096
 #define SYS_MAP_PATH_MAX 64
+#define SYS_OVERFLOW_DEFAULT 65534
 #define SYS_OVERFLOW_ID "/proc/sys/kernel/overflowuid"
 
 int sys_unshare(int flags)
@@ -127,14 +128,22 @@ static bool sys_map_has(unsigned int first, unsigned int count, void *context)
 	return !id->is_mapped;
 }
 
+unsigned int sys_overflow_id(void)
+{
+	char text[SYS_MAP_PATH_MAX];
+	unsigned int id;
+
+	return sys_proc_read(SYS_OVERFLOW_ID, text, sizeof(text)) == 0 &&
+			       sscanf(text, "%u", &id) == 1 ?
+		       id :
+		       SYS_OVERFLOW_DEFAULT;
+}
+
 bool sys_ids_are_partial(void)
 {
-	struct sys_id overflow = { 0 };
-	char text[SYS_MAP_PATH_MAX];
+	struct sys_id overflow = { .id = sys_overflow_id() };
 
-	if (sys_creds_is_initial_userns() ||
-	    sys_proc_read(SYS_OVERFLOW_ID, text, sizeof(text)) < 0 ||
-	    sscanf(text, "%u", &overflow.id) != 1)
+	if (sys_creds_is_initial_userns())
 		return false;
 	return sys_map_for_each("/proc/self/uid_map", sys_map_has, &overflow) == 0 &&
 	       !overflow.is_mapped;

@@ -14,6 +14,8 @@ int sys_unshare(int flags);
  * we act with alone. -EPERM, ...
  */
 int sys_map_ids(pid_t pid);
+/* What an id without a mapping in our user namespace shows as. */
+unsigned int sys_overflow_id(void);
 /* True if ids without a mapping in our user namespace show as one that is no user's here. */
 bool sys_ids_are_partial(void);
 

@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "format/owner.h"
+#include "format/xattr_name.h"
 #include "offline/layerfile.h"
 #include "sys/dir.h"
 #include "sys/file.h"
@@ -216,6 +218,15 @@ bool run_layer_is_empty(const struct run_layer *layer)
 	return !run_has_entries(layer->directory, LAYERFILE_UPPER);
 }
 
+/* It is root's, whom a user's namespace does not know. */
+static int run_layer_mark_owner(int upper)
+{
+	char value[OWNER_SIZE_MAX];
+	size_t size = owner_encode(OWNER_FOREIGN_UID | OWNER_FOREIGN_GID, value);
+
+	return sys_setxattr(upper, xattr_private_name(XATTR_USER, XATTR_OWNER), value, size, 0);
+}
+
 /* The root of the union has the attributes of the upper's: those of the root it lies over. */
 static int run_layer_dress(const struct run_plan *plan, int dirfd)
 {
@@ -225,8 +236,10 @@ static int run_layer_dress(const struct run_plan *plan, int dirfd)
 
 	if (r == 0)
 		r = sys_chmod(upper, st.stx_mode & 07777);
-	if (r == 0 && !plan->makes_userns)
-		r = sys_chown(upper, st.stx_uid, st.stx_gid);
+	if (r == 0)
+		r = plan->makes_userns && st.stx_uid != geteuid() ?
+			    run_layer_mark_owner(upper) :
+			    sys_chown(upper, st.stx_uid, st.stx_gid);
 	const struct timespec times[2] = {
 		{ st.stx_atime.tv_sec, st.stx_atime.tv_nsec },
 		{ st.stx_mtime.tv_sec, st.stx_mtime.tv_nsec },
