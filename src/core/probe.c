@@ -119,7 +119,7 @@ int probe_stat(struct core *core, const struct ldir *in, int dirfd, const char *
 	/* Before its file system is asked: what is mounted there may be the union itself. */
 	if (!is_private)
 		r = sys_stat_local(dirfd, name, STATX_BASIC_STATS | STATX_BTIME, st);
-	if (r == 0 && (is_private || !sys_stat_is_mount_root(st)))
+	if (r == 0 && (is_private || !layer_ends_at(in->layer, st)))
 		r = sys_stat(dirfd, name, st);
 	if (r == 0 && S_ISDIR(st->stx_mode) && sys_stat_dev(st) != in->dev)
 		ident_meet_dev(&core->ident, in->dev, in->ino, name, sys_stat_dev(st));

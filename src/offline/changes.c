@@ -269,6 +269,8 @@ static int walk_compare(struct walk *walk, const struct frame *frame, struct met
 		.lowers = walk->lowers,
 		.lower = &met->source,
 	};
+
+	entry_inherit_owner(&met->entry, &met->source.attr);
 	struct change change = {
 		.kind = met->is_moved ? CHANGE_RENAMED : CHANGE_MODIFIED,
 		.before = met->source.attr,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "format/owner.h"
 #include "format/redirect.h"
 #include "sys/dir.h"
 #include "sys/file.h"
@@ -76,12 +77,35 @@ static int entry_read_redirect(const struct entry_asked *asked, struct entry *en
 	return size < 0 && size != -ENODATA ? (int)size : 0;
 }
 
+static void entry_read_owner(const struct entry_asked *asked, struct entry *entry)
+{
+	char value[OWNER_SIZE_MAX];
+	ssize_t size = !entry_has(asked, XATTR_OWNER) ?
+			       0 :
+			       sys_getxattr_at(asked->dirfd, asked->name,
+					       xattr_private_name(asked->ns, XATTR_OWNER), value,
+					       sizeof(value));
+
+	if (size > 0)
+		entry->foreign = owner_decode(value, (size_t)size) &
+				 (OWNER_FOREIGN_UID | OWNER_FOREIGN_GID);
+}
+
+void entry_inherit_owner(struct entry *entry, const struct statx *lower)
+{
+	if (entry->foreign & OWNER_FOREIGN_UID)
+		entry->st.stx_uid = lower->stx_uid;
+	if (entry->foreign & OWNER_FOREIGN_GID)
+		entry->st.stx_gid = lower->stx_gid;
+}
+
 static int entry_read_attributes(const struct entry_asked *asked, struct entry *entry)
 {
 	mode_t mode = entry->st.stx_mode;
 	int r = 0;
 
 	entry->has_origin = entry_has(asked, XATTR_ORIGIN);
+	entry_read_owner(asked, entry);
 	if (S_ISDIR(mode)) {
 		entry->is_impure = entry_has(asked, XATTR_IMPURE);
 		r = entry_read_opaque(asked, entry);

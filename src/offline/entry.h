@@ -16,6 +16,8 @@ struct entry {
 	bool is_metacopy; /* a regular file without data of its own */
 	bool has_origin, is_impure;
 	enum opaque_value opaque; /* of a directory; not by `.wh..wh..opq` in it */
+	unsigned int
+		foreign; /* OWNER_FOREIGN_*: ids that are the lower object's (format/owner.h) */
 	char *redirect; /* valid by its grammar; NULL: none. Owned. */
 	bool has_bad_redirect; /* there is one that is not valid */
 };
@@ -27,6 +29,8 @@ struct entry {
  * symbolic link. 0, or -errno: -ENOENT, ... To be deinitialised in any case.
  */
 int entry_read(int dirfd, const char *name, enum xattr_namespace ns, struct entry *entry);
+/* Gives entry->st the ids that are those of @lower, which it was copied from. */
+void entry_inherit_owner(struct entry *entry, const struct statx *lower);
 void entry_deinit(struct entry *entry);
 
 /* The names in a directory, sorted by their bytes, without "." and "..". */
