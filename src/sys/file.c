@@ -159,6 +159,11 @@ int sys_reopen(int fd, int flags)
 	return sys_retry_fd(open(sys_fd_path(fd, path), flags));
 }
 
+int sys_open_parent(int fd)
+{
+	return sys_retry_fd(openat(fd, "..", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+}
+
 void sys_keep_atime(int fd)
 {
 	(void)fcntl(fd, F_SETFL, O_NOATIME); /* for the owner and the privileged only */

@@ -39,6 +39,11 @@ int sys_open(int dirfd, const char *name, int flags, mode_t mode);
 int sys_open_path(const char *path, int flags);
 /* Opens the object behind the O_PATH descriptor @fd anew (through /proc/self/fd), with @flags. */
 int sys_reopen(int fd, int flags);
+/*
+ * The directory above the directory @fd, for reading. It may have become another one, which the
+ * caller must be able to tell.
+ */
+int sys_open_parent(int fd);
 /* What is read through @fd from now on leaves the access time alone, if we may have it so. */
 void sys_keep_atime(int fd);
 /* Another descriptor of the same open file; close-on-exec. */

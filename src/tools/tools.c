@@ -5,12 +5,14 @@
 
 #include "base/util.h"
 #include "tools/diff.h"
+#include "tools/fsck.h"
 #include "tools/run.h"
 #include "tools/squash.h"
 #include "tools/status.h"
 
 static const struct tool tools[] = {
 	{ "diff", "what a layer changes of what lies below it", diff_run },
+	{ "fsck", "what is wrong with a layer, and its repair", fsck_run },
 	{ "run", "run a command on a veneer over everything", run_run },
 	{ "squash", "several layers into a new one", squash_run },
 	{ "status", "what live mounts are made of and do", status_run },
