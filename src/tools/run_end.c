@@ -90,7 +90,7 @@ static int run_end_keep(const struct run_plan *plan)
 
 static int run_end_commit(const struct run_plan *plan)
 {
-	int r = run_call("commit", NULL, &plan->layer);
+	int r = run_call("commit", "-y", &plan->layer);
 
 	return r < 0 || !plan->layer.is_temporary ? r : run_end_remove(&plan->layer);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "tools/commit.h"
 #include "tools/diff.h"
 #include "tools/fsck.h"
 #include "tools/run.h"
@@ -11,6 +12,7 @@
 #include "tools/status.h"
 
 static const struct tool tools[] = {
+	{ "commit", "merge a layer into what lies below it", commit_run },
 	{ "diff", "what a layer changes of what lies below it", diff_run },
 	{ "fsck", "what is wrong with a layer, and its repair", fsck_run },
 	{ "run", "run a command on a veneer over everything", run_run },

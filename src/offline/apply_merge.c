@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The merge itself: directory by directory from the top, names in order, then
+ * all directories once more from the bottom, since their times change with
+ * what is put in them.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "offline/apply_internal.h"
+#include "offline/mutate.h"
+#include "sys/dir.h"
+#include "sys/file.h"
+#include "sys/xattr.h"
+
+/* ---- file systems that are written to ---- */
+
+int apply_touch(struct apply *apply, int fd)
+{
+	struct statx st;
+	int r = sys_stat(fd, "", &st);
+
+	for (size_t i = 0; r == 0 && i < apply->touched_count; i++)
+		if (apply->touched[i].dev == sys_stat_dev(&st))
+			return 0;
+	if (r < 0 || apply_grow(apply->touched, apply->touched_count) < 0)
+		return r < 0 ? r : -ENOMEM;
+	int copy = sys_dup(fd);
+
+	if (copy < 0)
+		return copy;
+	apply->touched[apply->touched_count++] =
+		(struct apply_touched){ .dev = sys_stat_dev(&st), .fd = copy };
+	return 0;
+}
+
+int apply_sync(struct apply *apply)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < apply->touched_count; i++)
+		r = mutate_syncfs(apply->touched[i].fd);
+	return r < 0 ? apply_fail_path(apply, r, "sync", apply->dest) : 0;
+}
+
+/* ---- out of the way ---- */
+
+static int apply_stage_move(struct apply *apply, const struct apply_move *move)
+{
+	const char *stage_name, *name;
+	_cleanup_close_ int stage_dir = apply_open_parent(apply->dest_fd, move->stage, &stage_name);
+	_cleanup_close_ int dirfd = apply_open_parent(apply->dest_fd, move->source, &name);
+	struct statx st;
+
+	/* The source's directory may have been moved already, after this one. */
+	int r = stage_dir < 0 ? stage_dir : sys_stat(stage_dir, stage_name, &st);
+
+	if (r != -ENOENT)
+		return r;
+	if (dirfd < 0)
+		return dirfd;
+	/* Directories that are moved change in their times, and their own flags keep them here. */
+	_cleanup_close_ int fd = sys_open(dirfd, name, O_PATH, 0);
+
+	if (fd < 0)
+		return fd;
+	apply_attr_unprotect(fd);
+	apply_attr_unprotect(dirfd);
+	r = apply_touch(apply, stage_dir);
+	if (r < 0)
+		return r;
+	return move->is_shared ?
+		       mutate_link(dirfd, name, stage_dir, stage_name) :
+		       mutate_rename(dirfd, name, stage_dir, stage_name, RENAME_NOREPLACE);
+}
+
+int apply_stage_moves(struct apply *apply)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < apply->move_count; i++) {
+		r = apply_stage_move(apply, &apply->moves[i]);
+		if (r < 0)
+			apply_fail_path(apply, r, "move", apply->moves[i].source);
+	}
+	return r;
+}
+
+/* ---- directories ---- */
+
+/* What a layer with more below has to say of the directory @fd. */
+static int apply_mark_dir(struct apply *apply, size_t index, int fd)
+{
+	const struct apply_dir *dir = &apply->dirs[index];
+	const char *opaque_key = xattr_private_name(apply->ns, XATTR_OPAQUE);
+	const char *redirect_key = xattr_private_name(apply->ns, XATTR_REDIRECT);
+	_cleanup_free_ char *redirect = NULL;
+	_cleanup_entry_ struct entry is = ENTRY_INIT;
+	bool is_opaque;
+
+	if (!apply->stays_layer || index == 0)
+		return 0;
+	int r = apply_mark(&apply->dirs[dir->parent].place, apply_basename(dir->path),
+			   dir->place.below, &is_opaque, &redirect);
+
+	if (r == 0)
+		r = entry_read(fd, "", apply->ns, &is);
+	/* First that nothing shows, then what shows. */
+	if (r == 0 && is_opaque && is.opaque != OPAQUE_YES)
+		r = mutate_setxattr(fd, opaque_key, "y", 1);
+	if (r == 0 && redirect && (!is.redirect || strcmp(is.redirect, redirect) != 0))
+		r = mutate_setxattr(fd, redirect_key, redirect, strlen(redirect));
+	if (r == 0 && !redirect && (is.redirect || is.has_bad_redirect))
+		r = mutate_removexattr(fd, redirect_key);
+	if (r == 0 && !is_opaque && is.opaque == OPAQUE_YES)
+		r = mutate_removexattr(fd, opaque_key);
+	return r;
+}
+
+/* The attributes of the upper's directory for the destination's @to. */
+static int apply_dress_dir(struct apply *apply, size_t index, int to, bool is_final)
+{
+	_cleanup_close_ int from =
+		apply_open_at(apply->upper_fd, apply->dirs[index].path, O_PATH | O_DIRECTORY);
+	struct statx st;
+	int r = from < 0 ? from : sys_stat(from, "", &st);
+
+	if (r < 0)
+		return r;
+	const struct apply_attr attr = {
+		.apply = apply, .from = from, .to = to, .st = &st, .is_final = is_final
+	};
+
+	r = apply_attr_copy(&attr);
+	if (r == 0)
+		r = apply_mark_dir(apply, index, to);
+	return r < 0 || !is_final ? r : apply_attr_times(to, &st);
+}
+
+static int apply_make_dir(struct apply *apply, size_t index, int dirfd, const char *name)
+{
+	int r = mutate_mkdir(dirfd, APPLY_TEMP, 0700);
+	_cleanup_close_ int fd = r < 0 ? r : sys_open(dirfd, APPLY_TEMP, O_PATH | O_DIRECTORY, 0);
+
+	if (fd < 0)
+		return fd;
+	r = apply_dress_dir(apply, index, fd, false);
+	return r < 0 ? r : apply_publish(dirfd, APPLY_TEMP, dirfd, name);
+}
+
+/* A directory that was moved out of the way comes to its place. */
+static int apply_place_dir(struct apply *apply, const struct apply_move *move, int dirfd,
+			   const char *name)
+{
+	const char *stage_name;
+	_cleanup_close_ int stage_dir = apply_open_parent(apply->dest_fd, move->stage, &stage_name);
+	struct statx st;
+	int r = stage_dir < 0 ? stage_dir : sys_stat(stage_dir, stage_name, &st);
+
+	if (r == -ENOENT)
+		return 0; /* it has come */
+	if (r < 0)
+		return r;
+	/* What is there may be what it was exchanged for, by a run that did not go on. */
+	if (st.stx_ino != move->ino || sys_stat_dev(&st) != move->dev)
+		return apply_remove_tree(stage_dir, stage_name);
+	return apply_publish(stage_dir, stage_name, dirfd, name);
+}
+
+static int apply_bring_dir(struct apply *apply, size_t index, int dirfd, const char *name)
+{
+	const struct apply_dir *dir = &apply->dirs[index];
+	struct statx st;
+
+	if (dir->move != APPLY_NONE)
+		return apply_place_dir(apply, &apply->moves[dir->move], dirfd, name);
+	int r = sys_stat(dirfd, name, &st);
+
+	if (r < 0 && r != -ENOENT)
+		return r;
+	return r == 0 && S_ISDIR(st.stx_mode) ? 0 : apply_make_dir(apply, index, dirfd, name);
+}
+
+/* ---- names ---- */
+
+struct apply_walk {
+	struct apply *apply;
+	size_t dir;
+	int upper_fd, dest_fd; /* of that directory */
+	struct entry_names names; /* that the upper has in it */
+};
+
+static int apply_merge_whiteout(const struct apply_walk *walk, const char *name)
+{
+	struct apply *apply = walk->apply;
+	const char *below = apply->dirs[walk->dir].place.below;
+
+	if (below) {
+		_cleanup_free_ char *path = apply_join(below, name);
+		int r = path ? apply_below_has(apply, path) : -ENOMEM;
+
+		if (r != 0)
+			return r < 0 ? r : apply_publish_whiteout(walk->dest_fd, name);
+	}
+	return apply_remove(walk->dest_fd, name);
+}
+
+static int apply_merge_object(const struct apply_walk *walk, const char *name, const char *path)
+{
+	struct apply *apply = walk->apply;
+	_cleanup_entry_ struct entry up = ENTRY_INIT;
+	int r = entry_read(walk->upper_fd, name, apply->ns, &up);
+
+	if (r < 0)
+		return r;
+	if (up.is_whiteout)
+		return apply_merge_whiteout(walk, name);
+	if (S_ISDIR(up.st.stx_mode)) {
+		size_t index = apply_find_dir(apply, path);
+
+		/* Somebody changed the upper since the plan was made. */
+		return index == APPLY_NONE ? -ESTALE :
+					     apply_bring_dir(apply, index, walk->dest_fd, name);
+	}
+	const struct apply_job job = {
+		.fromfd = walk->upper_fd,
+		.from = name,
+		.dirfd = walk->dest_fd,
+		.name = name,
+		.path = path,
+		.up = up,
+	};
+
+	return apply_file(apply, &job);
+}
+
+static int apply_merge_name(const struct apply_walk *walk, const char *name)
+{
+	struct apply *apply = walk->apply;
+	_cleanup_free_ char *path = apply_join(apply->dirs[walk->dir].path, name);
+	int r = path ? apply_merge_object(walk, name, path) : -ENOMEM;
+
+	return r < 0 ? apply_fail_path(apply, r, "merge", path ? path : name) : 0;
+}
+
+/* What the upper does not have in a directory that shows nothing but its own. */
+static int apply_purge(const struct apply_walk *walk)
+{
+	_cleanup_entry_names_ struct entry_names there = ENTRY_NAMES_INIT;
+	int r = entry_names_read(walk->dest_fd, &there);
+
+	for (size_t i = 0; r == 0 && i < there.count; i++) {
+		if (apply_is_own_name(there.names[i]) ||
+		    entry_names_has(&walk->names, there.names[i]))
+			continue;
+		r = apply_remove(walk->dest_fd, there.names[i]);
+	}
+	return r;
+}
+
+/* Makes the directory one in which everything can be done. */
+static int apply_prepare_dir(struct apply *apply, int fd)
+{
+	struct statx st;
+	int r = apply_touch(apply, fd);
+
+	apply_attr_unprotect(fd);
+	if (r == 0)
+		r = apply_remove_tree(fd, APPLY_TEMP);
+	if (r == 0)
+		r = sys_stat(fd, "", &st);
+	if (r == 0 && !apply->is_root_user && (st.stx_mode & 0700) != 0700)
+		r = mutate_chmod(fd, (st.stx_mode & 07777) | 0700);
+	return r;
+}
+
+/* A directory for reading; its owner may have kept himself out. */
+static int apply_open_prepared(struct apply *apply, const char *path)
+{
+	int fd = apply_open_dir(apply->dest_fd, path);
+
+	if (fd != -EACCES)
+		return fd;
+	_cleanup_close_ int closed = apply_open_at(apply->dest_fd, path, O_PATH | O_DIRECTORY);
+	int r = closed < 0 ? closed : mutate_chmod(closed, 0700);
+
+	return r < 0 ? r : apply_open_dir(apply->dest_fd, path);
+}
+
+static int apply_merge_dir(struct apply *apply, size_t index)
+{
+	const struct apply_dir *dir = &apply->dirs[index];
+	_cleanup_close_ int upper_fd = apply_open_dir(apply->upper_fd, dir->path);
+	_cleanup_close_ int dest_fd = apply_open_prepared(apply, dir->path);
+	struct apply_walk walk = {
+		.apply = apply, .dir = index, .upper_fd = upper_fd, .dest_fd = dest_fd
+	};
+	int r = upper_fd < 0 ? upper_fd : dest_fd;
+
+	if (r >= 0)
+		r = apply_prepare_dir(apply, dest_fd);
+	if (r == 0)
+		r = entry_names_read(upper_fd, &walk.names);
+	for (size_t i = 0; r == 0 && i < walk.names.count; i++)
+		r = apply_merge_name(&walk, walk.names.names[i]);
+	if (r == 0 && !dir->place.source)
+		r = apply_purge(&walk);
+	entry_names_deinit(&walk.names);
+	return r < 0 ? apply_fail_path(apply, r, "merge", dir->path) : 0;
+}
+
+/* ---- hard links that are only below ---- */
+
+static int apply_merge_extra(struct apply *apply, const struct apply_extra *extra)
+{
+	const char *name;
+	_cleanup_close_ int dirfd = apply_open_parent(apply->dest_fd, extra->path, &name);
+	struct apply_job job = {
+		.fromfd = apply->index_fd,
+		.from = extra->index_name,
+		.dirfd = dirfd,
+		.name = name,
+		.path = extra->path,
+	};
+	const struct timespec times[2] = { { 0, UTIME_OMIT }, extra->parent_mtime };
+	int r = dirfd < 0 ? dirfd : apply_prepare_dir(apply, dirfd);
+
+	if (r == 0)
+		r = entry_read(job.fromfd, job.from, apply->ns, &job.up);
+	/* The file without a name in the upper has one name, but is to get several. */
+	if (r == 0 && job.up.st.stx_nlink == 1)
+		job.up.st.stx_nlink = 2;
+	if (r == 0)
+		r = apply_file(apply, &job);
+	entry_deinit(&job.up);
+	if (r == 0)
+		r = mutate_utimens(dirfd, times);
+	return r < 0 ? apply_fail_path(apply, r, "link", extra->path) : 0;
+}
+
+/* ---- the end ---- */
+
+static int apply_finish_dir(struct apply *apply, size_t index)
+{
+	const struct apply_dir *dir = &apply->dirs[index];
+	_cleanup_close_ int fd = apply_open_at(apply->dest_fd, dir->path, O_PATH | O_DIRECTORY);
+	_cleanup_close_ int from = apply_open_at(apply->upper_fd, dir->path, O_PATH | O_DIRECTORY);
+	int r = fd < 0 ? fd : from < 0 ? from : apply_dress_dir(apply, index, fd, true);
+	unsigned int flags = r == 0 ? apply_attr_protection(apply, from) : 0;
+
+	if (flags)
+		r = apply_attr_protect(fd, flags);
+	return r < 0 ? apply_fail_path(apply, r, "set the attributes of", dir->path) : 0;
+}
+
+static int apply_drop_stages(struct apply *apply)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < apply->move_count; i++) {
+		const char *name;
+		_cleanup_close_ int dirfd =
+			apply_open_parent(apply->dest_fd, apply->moves[i].stage, &name);
+
+		r = dirfd < 0 ? dirfd : apply_remove_tree(dirfd, name);
+		if (r < 0)
+			apply_fail_path(apply, r, "remove", apply->moves[i].stage);
+	}
+	return r;
+}
+
+static int apply_protect_files(struct apply *apply)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < apply->protected_count; i++) {
+		const struct apply_protected *file = &apply->protected[i];
+		_cleanup_close_ int fd = apply_open_at(apply->dest_fd, file->path, O_PATH);
+
+		r = fd < 0 ? fd : apply_attr_protect(fd, file->flags);
+		if (r < 0)
+			apply_fail_path(apply, r, "protect", file->path);
+	}
+	return r;
+}
+
+int apply_merge(struct apply *apply)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < apply->dir_count; i++)
+		r = apply_merge_dir(apply, i);
+	for (size_t i = 0; r == 0 && i < apply->extra_count; i++)
+		r = apply_merge_extra(apply, &apply->extras[i]);
+	if (r == 0)
+		r = apply_drop_stages(apply);
+	if (r == 0)
+		r = apply_protect_files(apply);
+	for (size_t i = apply->dir_count; r == 0 && i > 0; i--)
+		r = apply_finish_dir(apply, i - 1);
+	return r;
+}
+
+/* ---- the upper ---- */
+
+struct apply_emptying {
+	int fd;
+	bool is_progress;
+};
+
+static int apply_empty_one(const struct sys_dirent *entry, void *context)
+{
+	struct apply_emptying *emptying = context;
+
+	emptying->is_progress = true;
+	return apply_remove_tree(emptying->fd, entry->name);
+}
+
+/* All that is in the directory @fd. */
+static int apply_empty(int fd)
+{
+	struct apply_emptying emptying = { .fd = fd };
+	int r;
+
+	do {
+		emptying.is_progress = false;
+		r = sys_dir_for_each(fd, apply_empty_one, &emptying);
+	} while (r == 0 && emptying.is_progress);
+	return r;
+}
+
+static int apply_empty_work(struct apply *apply, const char *name)
+{
+	_cleanup_close_ int fd = sys_open(apply->work_fd, name, O_RDONLY | O_DIRECTORY, 0);
+
+	return fd == -ENOENT ? 0 : fd < 0 ? fd : apply_empty(fd);
+}
+
+/* The directory of the upper shows the time that the union's root had. */
+static int apply_restore_root(struct apply *apply)
+{
+	struct statx st;
+	const char *impure = xattr_private_name(apply->ns, XATTR_IMPURE);
+	int r = mutate_removexattr(apply->upper_fd, impure);
+
+	if (r == -ENODATA || r == -EOPNOTSUPP)
+		r = 0;
+	if (r == 0)
+		r = sys_stat(apply->dest_fd, "", &st);
+	return r < 0 ? r : apply_attr_times(apply->upper_fd, &st);
+}
+
+int apply_empty_upper(struct apply *apply)
+{
+	int r = apply_empty(apply->upper_fd);
+
+	if (r == 0)
+		r = apply_empty_work(apply, "index");
+	if (r == 0)
+		r = apply_empty_work(apply, "origin");
+	if (r == 0)
+		r = apply_restore_root(apply);
+	if (r == 0)
+		r = mutate_syncfs(apply->upper_fd);
+	return r < 0 ? apply_fail_path(apply, r, "empty", apply->config->target->upper) : 0;
+}
