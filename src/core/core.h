@@ -274,6 +274,8 @@ typedef int core_store_fn(void *context, uint64_t node, uint64_t offset, const v
  */
 void core_warm(struct core *core, uint64_t node, core_store_fn *store, void *context);
 void core_release(struct core *core, uint64_t node);
+/* The same of one who had opened it for writing. */
+void core_release_writer(struct core *core, uint64_t node);
 /* Bytes read, less than @size only at the end of the file. @keep_atime: as with O_NOATIME. */
 ssize_t core_read(struct core *core, uint64_t node, void *buf, size_t size, uint64_t offset,
 		  bool keep_atime);
@@ -361,6 +363,12 @@ int core_removexattr(struct core *core, const struct core_call *call, uint64_t n
  * core_watch_run(), and only for what others than this process changed.
  */
 struct core_watcher {
+	/*
+	 * Around each look at the layers, where these may be changed under a live union: holds that
+	 * off. May be NULL.
+	 */
+	void (*enter)(void *context);
+	void (*leave)(void *context);
 	/* @name in @parent may lead elsewhere, or exist now, or no more. */
 	void (*name)(void *context, uint64_t parent, const char *name);
 	/* Attributes, content, a directory's names. */
@@ -374,6 +382,82 @@ struct core_watcher {
 int core_watch_fd(const struct core *core);
 /* Deals with a bufferful of what has come. One thread at a time. 0 or -errno. */
 int core_watch_run(struct core *core, const struct core_watcher *watcher);
+
+/* ---- layers that change under a live union ---- */
+
+/* What is going to happen to them. */
+enum core_change {
+	/* The upper is emptied: of what is found then under a known name, only what has its inode
+	 * number is the object that was known. */
+	CORE_CHANGE_DISCARD,
+	/* Objects move from one layer to another and keep their names: what is found then under a
+	 * known name, if it is of the same type, is the object that was known. */
+	CORE_CHANGE_COMMIT,
+};
+
+struct core_pause;
+
+/*
+ * Between calls: none may run from here to core_resume(), but core_forget(), those that report, and
+ * core_trim(). What is in use stays usable even if nothing leads to it afterwards. One at a time.
+ * Returns 0, -ENOMEM, or, for a commit, -EBUSY: @written files are open that are written to past us
+ * (struct core_backing), which nobody could tell that their file is another one.
+ */
+int core_pause(struct core *core, enum core_change change, struct core_pause **pausep,
+	       unsigned int *written);
+/*
+ * The layers are what they are now. Every known object finds its parts anew; one that is not there
+ * any more is as if removed, as is one that is open by a backing: those keep their file.
+ */
+void core_resume(struct core *core, struct core_pause *pause);
+/*
+ * With calls running again: says who is to forget what (names and nodes; nothing is ever lost).
+ * Frees @pause.
+ */
+void core_pause_end(struct core *core, struct core_pause *pause,
+		    const struct core_watcher *watcher);
+
+#define CORE_DISCARD_MAX 24
+/* Between core_pause() and core_resume(), or without any call before or after. */
+struct core_discard {
+	char *const *keep; /* paths in the union that stay, with what is below; borrowed */
+	size_t keep_count;
+	char remains[CORE_DISCARD_MAX]; /* what is to be deleted yet; "" */
+};
+
+/*
+ * Takes all that the upper holds away, except what is to be kept and the directories above that.
+ * It is in the work directory afterwards: core_discard_remains() deletes it, at any time. 0, or
+ * -errno with a sentence in @why: -EROFS, -EINVAL: something cannot be kept as it is (nothing was
+ * done); else part of it may have been done, and doing it again does the rest.
+ */
+int core_discard(struct core *core, struct core_discard *discard, struct strbuf *why);
+int core_discard_remains(struct core *core, const struct core_discard *discard);
+
+/* ---- where an object comes from ---- */
+
+/* A real object. */
+struct core_part {
+	unsigned int layer; /* of core_get_layer() */
+	const char *path; /* in the layer, without a leading slash; borrowed */
+};
+
+struct core_origin {
+	mode_t type; /* S_IFMT bits */
+	bool is_copied_up; /* it is in the upper, and is of something in a lower */
+	bool is_metacopy; /* its data lies apart */
+	/* The topmost one, which has its attributes; for a directory all that merge, top first;
+	 * for other objects at most one more, which has the data, if it lies apart. */
+	const struct core_part *parts;
+	unsigned int count;
+};
+
+/*
+ * Calls @visit with what the path from the root, "a/b", leads to; symbolic links are not followed. 0
+ * or -errno: -ENOENT, -ENOTDIR, ...
+ */
+int core_which(struct core *core, const char *path,
+	       void (*visit)(void *context, const struct core_origin *origin), void *context);
 
 /* Of the upper (of the top lower if there is none); f_namemax is the largest of all layers. */
 int core_statfs(struct core *core, struct statvfs *st);

@@ -40,6 +40,7 @@ struct creation {
 	dev_t rdev;
 	const char *target; /* of a symbolic link */
 	int fd; /* a regular file comes open for reading and writing; else -1. Owned. */
+	bool writes; /* a regular file is opened for that, if at all */
 	bool is_opaque; /* a directory: it was made with the opaque attribute */
 };
 
@@ -267,6 +268,7 @@ static int creation_keep(struct core *core, struct creation *c, const struct sta
 	if (!data)
 		return -ENOMEM;
 	datafd_adopt(core, node, data, st->stx_mode, open, &c->backing);
+	file->writers = open && c->writes;
 	return 0;
 }
 
@@ -363,11 +365,14 @@ static int creation_run(struct core *core, struct creation *c, uint64_t parent, 
 int core_create(struct core *core, const struct core_call *call, uint64_t parent, const char *name,
 		mode_t mode, int flags, struct core_entry *entry, int *backing)
 {
-	struct creation c = { .call = call, .mode = (mode & 07777) | S_IFREG, .fd = -1 };
-	int r;
+	struct creation c = {
+		.call = call,
+		.mode = (mode & 07777) | S_IFREG,
+		.fd = -1,
+		.writes = (flags & O_ACCMODE) != O_RDONLY,
+	};
+	int r = creation_run(core, &c, parent, name, true, entry);
 
-	(void)flags; /* the data file serves every mode of opening */
-	r = creation_run(core, &c, parent, name, true, entry);
 	*backing = c.backing;
 	return r;
 }
@@ -491,11 +496,15 @@ static int tmpfile_make_for(struct core *core, struct creation *c, struct node *
 int core_tmpfile(struct core *core, const struct core_call *call, uint64_t parent, mode_t mode,
 		 int flags, struct core_entry *entry, int *backing)
 {
-	struct creation c = { .call = call, .mode = (mode & 07777) | S_IFREG, .fd = -1 };
+	struct creation c = {
+		.call = call,
+		.mode = (mode & 07777) | S_IFREG,
+		.fd = -1,
+		.writes = (flags & O_ACCMODE) != O_RDONLY,
+	};
 	struct node *dir;
 	int r = node_find_dir(core, parent, &dir);
 
-	(void)flags;
 	if (r < 0)
 		return r;
 	r = tmpfile_make_for(core, &c, dir);

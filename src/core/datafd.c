@@ -339,22 +339,25 @@ int datafd_open(struct core *core, struct node *node, bool write, int *backing)
 	while (node_has(node, NODE_WARMING))
 		node_wait(core, node, 50);
 	file->opens++; /* first: what is opened from here on is kept */
+	file->writers += write;
 	datafd_pass_locked(core, node, fd, st.stx_mode);
 	*backing = datafd_backing_locked(core, node);
 	node_unlock(core, node);
 	if (!core->can_override || verity_must_check(core, node))
 		r = datafd_open_now(core, node, write);
 	if (r < 0)
-		datafd_close(core, node);
+		datafd_close(core, node, write);
 	return r;
 }
 
-void datafd_close(struct core *core, struct node *node)
+void datafd_close(struct core *core, struct node *node, bool write)
 {
 	struct datafd *data = NULL;
 	int backing = 0;
 
 	node_lock(core, node);
+	if (node->file && write && node->file->writers > 0)
+		node->file->writers--;
 	if (node->file && node->file->opens > 0 && --node->file->opens == 0) {
 		data = ptr_take(node->file->data);
 		backing = node->file->backing;
@@ -447,4 +450,37 @@ void datafd_discard_orphan(struct core *core, const struct name *name)
 	if (r < 0 && r != -ENOENT)
 		log_warning_limited("an unlinked file stays in the work directory as %s",
 				    name->text);
+}
+
+void datafd_drop_orphan(struct core *core, struct node *node)
+{
+	struct node_file *file = node->file;
+
+	if (!file)
+		return;
+	datafd_release_orphan(core, node);
+	fdslot_close(&core->fds, &file->orphan_slot);
+	if (file->orphan_name)
+		datafd_discard_orphan(core, file->orphan_name);
+	file->orphan_name = name_unref(file->orphan_name);
+}
+
+void datafd_renew(struct core *core, struct node *node, const struct statx *st)
+{
+	struct datafd *data = NULL;
+
+	node_lock(core, node);
+	bool is_open = node->file && node->file->opens > 0;
+
+	if (node->file && node->file->data &&
+	    (node_has(node, NODE_METACOPY) || !datafd_is(node->file->data, st) ||
+	     node->file->data->is_upper != node_data_is_upper(node)))
+		data = ptr_take(node->file->data);
+	node_unlock(core, node);
+	if (!data)
+		return;
+	datafd_unref(core, data);
+	/* What may not be opened again later is now. */
+	if (is_open && !core->can_override)
+		datafd_open_now(core, node, true);
 }

@@ -23,8 +23,11 @@ void datafd_release(struct core *core, struct datafd *data);
  * core_open().
  */
 int datafd_open(struct core *core, struct node *node, bool write, int *backing);
-void datafd_close(struct core *core, struct node *node);
-/* The data file of @node, which is new and nobody else's yet; @is_open: as if by datafd_open(). */
+void datafd_close(struct core *core, struct node *node, bool write);
+/*
+ * The data file of @node, which is new and nobody else's yet; @is_open: as if by datafd_open() for
+ * reading.
+ */
 void datafd_adopt(struct core *core, struct node *node, struct datafd *data, mode_t mode,
 		  bool is_open, int *backing);
 
@@ -59,6 +62,11 @@ int datafd_stat(struct core *core, struct node *node, struct statx *st);
 int datafd_keep_orphan(struct core *core, struct node *node, int dirfd, const char *name);
 /* It has a name again, by which it can be reached. */
 void datafd_release_orphan(struct core *core, struct node *node);
+/* It is no orphan after all: what datafd_keep_orphan() keeps goes. No call runs. */
+void datafd_drop_orphan(struct core *core, struct node *node);
+/* The node has other parts now, of which @st is the topmost: its data is opened anew, unless it is
+ * the same file. No call runs. */
+void datafd_renew(struct core *core, struct node *node, const struct statx *st);
 /* Removes an orphan that waited in the work directory. */
 void datafd_discard_orphan(struct core *core, const struct name *name);
 

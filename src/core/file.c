@@ -62,14 +62,24 @@ int core_open(struct core *core, const struct core_call *call, uint64_t id, int 
 	return r;
 }
 
-void core_release(struct core *core, uint64_t id)
+static void file_release(struct core *core, uint64_t id, bool write)
 {
 	struct node *node;
 
 	if (node_find_file(core, id, &node) < 0)
 		return;
-	datafd_close(core, node);
+	datafd_close(core, node, write);
 	node_unref(core, node);
+}
+
+void core_release(struct core *core, uint64_t id)
+{
+	file_release(core, id, false);
+}
+
+void core_release_writer(struct core *core, uint64_t id)
+{
+	file_release(core, id, true);
 }
 
 /* The data file's descriptor is everybody's: who leaves no trace reads through one of his own. */

@@ -77,8 +77,7 @@ struct ldir *ldir_unref(struct fdcache *fds, struct ldir *ldir)
 	return NULL;
 }
 
-/* Where the directory is now, by reference. */
-static struct ldir *ldir_get_place(struct ldir *ldir, struct name **namep)
+struct ldir *ldir_get_place(struct ldir *ldir, struct name **namep)
 {
 	lock_mutex_lock(&ldir->layer->places);
 	struct ldir *parent = ldir->parent ? ldir_ref(ldir->parent) : NULL;

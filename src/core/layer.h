@@ -75,6 +75,9 @@ struct ldir *ldir_ref(struct ldir *ldir);
 /* Gives up one reference; returns NULL. */
 struct ldir *ldir_unref(struct fdcache *fds, struct ldir *ldir);
 
+/* Where the directory is now: its parent and its name there, both with a reference; NULL for a root. */
+struct ldir *ldir_get_place(struct ldir *ldir, struct name **namep);
+
 /*
  * An O_PATH descriptor of the directory, pinned until ldir_unpin(). Opens it, and its parents,
  * if needed. Returns the descriptor or -ESTALE (gone or replaced by another), -ENODATA (a mount

@@ -50,6 +50,11 @@ static void node_take_flags(struct core *core, struct node *node, const struct f
 		node_set(node, NODE_APPEND);
 }
 
+mode_t lookup_type(const struct found *found)
+{
+	return found->is_dir ? S_IFDIR : found_top_stat(found)->stx_mode & S_IFMT;
+}
+
 static int node_fill_dir(struct node *node, struct found *found)
 {
 	struct node_dir *dir = node->dir;
@@ -114,8 +119,7 @@ static int node_fill_file(struct core *core, struct node *node, struct found *fo
 	return r;
 }
 
-/* The union's inode number of what was found. */
-static uint64_t found_ino(struct core *core, struct node *parent, const struct found *found)
+uint64_t lookup_ino(struct core *core, struct node *parent, const struct found *found)
 {
 	const struct statx *st = found_top_stat(found);
 
@@ -134,8 +138,7 @@ static uint64_t found_ino(struct core *core, struct node *parent, const struct f
 	return ident_ino(&core->ident, sys_stat_dev(st), st->stx_ino);
 }
 
-/* True if other names may lead to the same object. */
-static bool found_has_names(const struct found *found)
+bool lookup_has_names(const struct found *found)
 {
 	if (found->is_dir)
 		return false;
@@ -150,33 +153,40 @@ static uint64_t found_id(struct core *core, struct node *parent, const char *nam
 
 	/* One with a single name that is not where it was is none we know: its number may have
 	 * been another's. */
-	return id || !found_has_names(found) ? id : recall_find_ino(&core->recall, ino);
+	return id || !lookup_has_names(found) ? id : recall_find_ino(&core->recall, ino);
 }
 
-static int node_make(struct core *core, struct node *parent, const char *name, struct found *found,
-		     struct node **nodep)
+int lookup_fill(struct core *core, struct node *node, struct found *found, const char *name)
 {
-	const struct statx *st = found_top_stat(found);
-	mode_t type = found->is_dir ? S_IFDIR : st->stx_mode;
-	uint64_t ino = found_ino(core, parent, found);
-	uint64_t id = found_id(core, parent, name, found, ino);
-	struct node *node = ino ? node_new_again(core, type, ino, id) : NULL;
-
-	if (!node)
-		return -ENOMEM;
 	int r = found->is_dir ? node_fill_dir(node, found) :
 				node_fill_file(core, node, found, name);
 
-	if (r < 0) {
-		node_unref(core, node);
+	if (r < 0)
 		return r;
-	}
 	if (found->upper.dir) {
 		node->upper_ino = found->upper.st.stx_ino;
 		node_set(node, NODE_UPPER);
 	}
 	if (!found->is_dir || found->upper.dir)
 		node_take_flags(core, node, found);
+	return 0;
+}
+
+static int node_make(struct core *core, struct node *parent, const char *name, struct found *found,
+		     struct node **nodep)
+{
+	uint64_t ino = lookup_ino(core, parent, found);
+	uint64_t id = found_id(core, parent, name, found, ino);
+	struct node *node = ino ? node_new_again(core, lookup_type(found), ino, id) : NULL;
+
+	if (!node)
+		return -ENOMEM;
+	int r = lookup_fill(core, node, found, name);
+
+	if (r < 0) {
+		node_unref(core, node);
+		return r;
+	}
 	*nodep = node;
 	return 0;
 }
@@ -195,7 +205,7 @@ static struct node *node_find_same(struct core *core, const struct found *found)
 	struct node *node = node_find_identity(core, sys_stat_dev(st), st->stx_ino);
 
 	if (node && (node->type != (st->stx_mode & S_IFMT) ||
-		     (!found_has_names(found) && !node_has(node, NODE_ORPHAN))))
+		     (!lookup_has_names(found) && !node_has(node, NODE_ORPHAN))))
 		node = node_unref(core, node);
 	return node;
 }
@@ -209,7 +219,7 @@ static int node_settle(struct core *core, struct node *parent, const char *name,
 
 	if (r < 0)
 		return r;
-	if (found_has_names(found)) {
+	if (lookup_has_names(found)) {
 		const struct statx *st = found_top_stat(found);
 		struct node *first = node_add_identity(core, node, sys_stat_dev(st), st->stx_ino);
 
@@ -230,16 +240,15 @@ static bool node_matches(struct core *core, struct node *parent, struct node *no
 			 const struct found *found)
 {
 	const struct statx *st = found_top_stat(found);
-	mode_t type = found->is_dir ? S_IFDIR : st->stx_mode & S_IFMT;
 
-	if (type != node->type || !!found->upper.dir != node_has(node, NODE_UPPER))
+	if (lookup_type(found) != node->type || !!found->upper.dir != node_has(node, NODE_UPPER))
 		return false;
 	if (found->upper.dir && found->upper.st.stx_ino != node->upper_ino)
 		return false;
 	if (!found->is_dir && !datafd_may_be(core, node, st))
 		return false;
 	if (!found->is_dir)
-		return found->upper.dir || found_ino(core, parent, found) == node->ino;
+		return found->upper.dir || lookup_ino(core, parent, found) == node->ino;
 	if (found->lower_count != node->dir->lower_count)
 		return false;
 	for (unsigned int i = 0; i < found->lower_count; i++) {

@@ -7,6 +7,7 @@
 #define VENEER_CORE_LOOKUP_H
 
 #include "core/internal.h"
+#include "core/probe.h"
 
 /*
  * The node @name in @parent leads to, with a reference, or NULL if the name does not exist.
@@ -42,5 +43,16 @@ enum upper_name {
 /* The directory's lock is held and it has an upper. */
 int lookup_upper_name(struct core *core, struct node *parent, const char *name,
 		      enum upper_name *what, struct statx *st);
+
+/* ---- what was found (core/probe.h, completed by index_find()) as a node ---- */
+
+/* S_IFMT bits. */
+mode_t lookup_type(const struct found *found);
+/* The union's inode number, of what was found in @parent; 0: out of memory. */
+uint64_t lookup_ino(struct core *core, struct node *parent, const struct found *found);
+/* True if other names may lead to the same object. */
+bool lookup_has_names(const struct found *found);
+/* Gives @node, which is of that type and has no parts, those of @found. 0 or -ENOMEM. */
+int lookup_fill(struct core *core, struct node *node, struct found *found, const char *name);
 
 #endif

@@ -49,6 +49,9 @@ enum node_flag {
 	NODE_WARMING = 1 << 9, /* core/warm.c: who opens it or copies it up waits */
 	NODE_RECENT = 1 << 10, /* asked for lately: core/budget.h. Set and cleared at any time */
 	NODE_NO_CAPS = 1 << 11, /* known to have no security.capability; node lock */
+	/* core/renew.c: its parts are to be looked up anew; they and all below are what they were. */
+	NODE_STALE = 1 << 12,
+	NODE_STEADY = 1 << 13,
 };
 
 /* A name of a node. */
@@ -131,7 +134,7 @@ struct datafd {
 /* What a non-directory has while it is open, orphaned or being copied up. */
 struct node_file {
 	struct datafd *data; /* counted; the current data file, or NULL; node lock */
-	unsigned int opens; /* node lock */
+	unsigned int opens, writers; /* who has it open, and of those for writing; node lock */
 	int backing; /* > 0: all of them reach the data file directly, by this number; node lock */
 	/* Of an orphan in the upper: an O_PATH descriptor, pinned while it is kept (node lock), or
 	 * a name in the work directory, constant once set. */

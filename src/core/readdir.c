@@ -216,6 +216,20 @@ static void dirhandle_note(void *object, void *context)
 		batch->handles[batch->count++] = object;
 }
 
+/* A snapshot is good for as long as somebody reads from it, whatever changes. */
+static void dirhandle_begin_again(void *object, void *context)
+{
+	struct dirhandle *handle = object;
+
+	if (handle->ldir)
+		dirhandle_reset(context, handle);
+}
+
+void readdir_begin_again(struct core *core)
+{
+	idtable_for_each(core->handles, dirhandle_begin_again, core);
+}
+
 void readdir_forget_parent(struct core *core, struct node *node)
 {
 	node_lock(core, node);

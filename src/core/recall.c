@@ -335,6 +335,13 @@ void recall_init(struct recall *recall, size_t limit)
 	lock_mutex_init(&recall->lock, LOCK_RANK_LEAF);
 }
 
+void recall_clear(struct recall *recall)
+{
+	lock_mutex_lock(&recall->lock);
+	recall_empty_locked(recall);
+	lock_mutex_unlock(&recall->lock);
+}
+
 void recall_close(struct recall *recall)
 {
 	lock_mutex_lock(&recall->lock);

@@ -41,7 +41,9 @@ struct recall_entry {
 
 void recall_init(struct recall *recall, size_t limit);
 void recall_deinit(struct recall *recall);
-/* Drops everything; from now on nothing is remembered. */
+/* Drops everything. */
+void recall_clear(struct recall *recall);
+/* The same; from now on nothing is remembered. */
 void recall_close(struct recall *recall);
 
 /* Being out of memory is not told: it only costs an id. */

@@ -47,8 +47,7 @@ static bool node_mark_link(struct core *core, struct node *node, const struct ta
 	return last;
 }
 
-/* The lower part will be reached by the name it has now. */
-static int remove_keep_lower(struct core *core, struct node *node, const char *name)
+int remove_keep_lower(struct core *core, struct node *node, const char *name)
 {
 	if (!node->lower_dir || node->lower_name)
 		return 0;
@@ -62,8 +61,7 @@ static int remove_keep_lower(struct core *core, struct node *node, const char *n
 	return 0;
 }
 
-/* A directory can be somebody's working directory: its descriptor stays, while there are few. */
-static int remove_keep_dir(struct core *core, struct node_dir *dir)
+int remove_keep_dir(struct core *core, struct node_dir *dir)
 {
 	if (!dir->upper || dir->pinned)
 		return 0;
@@ -76,7 +74,7 @@ static int remove_keep_dir(struct core *core, struct node_dir *dir)
 	return 0;
 }
 
-static void remove_unkeep_dir(struct core *core, struct node_dir *dir)
+void remove_unkeep_dir(struct core *core, struct node_dir *dir)
 {
 	if (!dir->pinned)
 		return;
@@ -160,17 +158,22 @@ static void remove_store(struct core *core, struct node *node, const char *temp)
 	remove_unkeep_dir(core, dir);
 }
 
-void remove_settle(struct core *core, struct node *node, const struct target *target)
+void remove_forget_name(struct core *core, struct node *node, struct node *dir, const char *name)
 {
 	if (node_is_dir(node))
 		node->dir->dead = true;
-	node_remove_name(core, node, target->dir, target->name);
+	node_remove_name(core, node, dir, name);
 	node_lock(core, node);
 	if (!node->links && !(node_has(node, NODE_INDEXED) && node->file->nlink > 0)) {
 		node_set(node, NODE_ORPHAN);
 		remove_note_time(node);
 	}
 	node_unlock(core, node);
+}
+
+void remove_settle(struct core *core, struct node *node, const struct target *target)
+{
+	remove_forget_name(core, node, target->dir, target->name);
 	target_changed(core, target->dir, node_is_dir(node) ? -1 : 0);
 }
 

@@ -12,6 +12,14 @@
 int remove_keep(struct core *core, struct node *node, const struct target *target);
 /* After remove_keep(), when the name stays. */
 void remove_unkeep(struct core *core, struct node *node, const struct target *target);
+/* The two parts of that which core/renew.c does apart: the lower part will be reached by the name
+ * it has now. */
+int remove_keep_lower(struct core *core, struct node *node, const char *name);
+/* A directory can be somebody's working directory: its descriptor stays, while there are few. */
+int remove_keep_dir(struct core *core, struct node_dir *dir);
+void remove_unkeep_dir(struct core *core, struct node_dir *dir);
+/* The name leads to the node no more, which may have been the last one. */
+void remove_forget_name(struct core *core, struct node *node, struct node *dir, const char *name);
 /* The name is gone on disk: forgets it. */
 void remove_settle(struct core *core, struct node *node, const struct target *target);
 /*

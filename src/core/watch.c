@@ -313,6 +313,20 @@ static void watch_tell_name(const struct watch_run *run, const struct node *dir,
 	run->watcher->name(run->watcher->context, dir->id, name);
 }
 
+static int watch_lookup(const struct watch_run *run, struct node *dir, const char *name,
+			struct node **nodep)
+{
+	const struct core_watcher *watcher = run->watcher;
+
+	if (watcher->enter)
+		watcher->enter(watcher->context);
+	int r = lookup_name(run->core, dir, name, nodep, NULL);
+
+	if (watcher->leave)
+		watcher->leave(watcher->context);
+	return r;
+}
+
 /* What lies under the name may be another object, or the same with other attributes. */
 static void watch_check_name(const struct watch_run *run, struct node *dir, struct node *known,
 			     const char *name)
@@ -321,7 +335,7 @@ static void watch_check_name(const struct watch_run *run, struct node *dir, stru
 
 	if (known)
 		node_set(known, NODE_UNSURE);
-	int r = known ? lookup_name(run->core, dir, name, &now, NULL) : 0;
+	int r = known ? watch_lookup(run, dir, name, &now) : 0;
 
 	/* Not known here is perhaps known to be absent there. */
 	if (!known || r < 0 || now != known)

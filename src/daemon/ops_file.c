@@ -29,6 +29,14 @@ static struct fuse_opened ops_file_opened(const struct ops *ops, int backing)
 	return opened;
 }
 
+static void ops_file_close(struct ops *ops, uint64_t node, uint32_t flags)
+{
+	if ((flags & O_ACCMODE) == O_RDONLY)
+		core_release(ops->core, node);
+	else
+		core_release_writer(ops->core, node);
+}
+
 int ops_file_open(void *context, struct fuse_request *request)
 {
 	struct ops *ops = context;
@@ -50,7 +58,7 @@ int ops_file_open(void *context, struct fuse_request *request)
 	    opened.flags & FOPEN_KEEP_CACHE)
 		core_warm(ops->core, request->node, ops_file_store, request->transport);
 	if (fuse_reply_open(request, &opened) < 0)
-		core_release(ops->core, request->node);
+		ops_file_close(ops, request->node, request->args.in.open.flags);
 	return 0;
 }
 
@@ -60,7 +68,7 @@ static void ops_file_reply_create(struct ops *ops, struct fuse_request *request,
 	const struct fuse_opened opened = ops_file_opened(ops, backing);
 
 	if (fuse_reply_create(request, entry->node, &entry->attr, &opened) < 0)
-		core_release(ops->core, entry->node);
+		ops_file_close(ops, entry->node, request->args.in.create.flags);
 }
 
 int ops_file_create(void *context, struct fuse_request *request)
@@ -107,7 +115,7 @@ int ops_file_release(void *context, struct fuse_request *request)
 {
 	struct ops *ops = context;
 
-	core_release(ops->core, request->node);
+	ops_file_close(ops, request->node, request->args.in.release.flags);
 	fuse_reply_error(request, 0);
 	return 0;
 }
