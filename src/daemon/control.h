@@ -14,6 +14,7 @@ enum control_event {
 	CONTROL_BUSY = 1 << 2, /* there will be memory to give back */
 	CONTROL_SIGNAL = 1 << 3, /* SIGTERM, SIGINT or SIGHUP came */
 	CONTROL_CLIENT = 1 << 4, /* client_fd is readable */
+	CONTROL_ERRAND = 1 << 6, /* daemon/errand.h: there is an answer to fetch */
 	CONTROL_CROWDED = 1 << 5, /* there are more nodes than max_nodes */
 };
 

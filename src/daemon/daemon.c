@@ -20,6 +20,8 @@
 #include "daemon/connect.h"
 #include "daemon/control.h"
 #include "daemon/datapath.h"
+#include "daemon/errand.h"
+#include "daemon/gate.h"
 #include "daemon/idle.h"
 #include "daemon/mount.h"
 #include "daemon/ops.h"
@@ -54,6 +56,8 @@ struct daemon {
 	struct pruner pruner;
 	struct server server;
 	struct report report; /* complete once the server is open */
+	struct gate gate;
+	struct errands errands;
 	char *directory; /* the caller's, where relative paths of options start; owned, or NULL */
 	bool is_trimming; /* memory was let go of that has not gone back to the system yet */
 	bool has_ended; /* the kernel let go of the connection */
@@ -120,7 +124,11 @@ static int daemon_open_core(struct daemon *daemon, struct strbuf *why)
 
 	if (r < 0)
 		return r;
-	daemon->ops = (struct ops){ .core = daemon->core, .idle = &daemon->idle };
+	daemon->ops = (struct ops){
+		.core = daemon->core,
+		.idle = &daemon->idle,
+		.gate = &daemon->gate,
+	};
 	readers_init(&daemon->ops.readers);
 	pruner_init(&daemon->pruner, daemon->core, &daemon->control, daemon->options->max_nodes);
 	return datapath_init(&daemon->datapath, daemon->options, daemon->core, &daemon->ops, why);
@@ -162,7 +170,9 @@ static int daemon_connect(struct daemon *daemon, int fd)
 	daemon->pruner.transport = daemon->transport;
 	core_faults_arm();
 	r = fuse_transport_start(daemon->transport);
-	return r < 0 ? r : watcher_start(&daemon->watcher, daemon->core, daemon->transport);
+	return r < 0 ? r :
+		       watcher_start(&daemon->watcher, daemon->core, daemon->transport,
+				     &daemon->gate);
 }
 
 static int daemon_mount(struct daemon *daemon, const struct command *command, struct strbuf *why)
@@ -181,8 +191,12 @@ static int daemon_mount(struct daemon *daemon, const struct command *command, st
 
 static void daemon_begin_stop(struct daemon *daemon)
 {
-	int r = mount_detach(&daemon->mount, false);
+	int r;
 
+	/* Nobody may hold the union still any more: requests have to be answered to end. */
+	daemon->control.client_fd = -1;
+	server_close(&daemon->server);
+	r = mount_detach(&daemon->mount, false);
 	if (r < 0) {
 		/* In use. Mapped pages that are dirty must reach us before the end does. */
 		mount_sync(&daemon->mount);
@@ -237,14 +251,14 @@ static void daemon_trim(struct daemon *daemon)
 
 /* ---- the control socket ---- */
 
-static void daemon_answer(void *context, const char *request, struct strbuf *answer)
+static struct errand *daemon_answer(void *context, char *request, struct strbuf *answer)
 {
-	const struct daemon *daemon = context;
+	struct daemon *daemon = context;
 
-	if (!strcmp(request, CONTROL_REQUEST_STATUS))
-		report_status(&daemon->report, answer);
-	else
-		strbuf_append_string(answer, "{\"error\": \"unknown request\"}\n");
+	if (strcmp(request, CONTROL_REQUEST_STATUS) != 0)
+		return errand_start(&daemon->errands, request, answer);
+	report_status(&daemon->report, answer);
+	return NULL;
 }
 
 /* A convenience: the mount is as good without. */
@@ -265,6 +279,10 @@ static void daemon_open_server(struct daemon *daemon)
 	if (r < 0)
 		log_debug("no control socket: %s", strerror(-r));
 	daemon->control.client_fd = daemon->server.poll_fd;
+	daemon->errands.report = &daemon->report;
+	daemon->errands.mount = &daemon->mount;
+	daemon->errands.gate = &daemon->gate;
+	daemon->errands.control = &daemon->control;
 }
 
 /* ---- events ---- */
@@ -336,8 +354,10 @@ static void daemon_deinit(struct daemon *daemon)
 	/* While there is still someone to answer what that may make the kernel ask. */
 	mount_detach(&daemon->mount, true);
 	watcher_stop(&daemon->watcher);
+	errands_deinit(&daemon->errands);
 	if (daemon->transport)
 		fuse_transport_stop(daemon->transport);
+	gate_deinit(&daemon->gate);
 	if (daemon->core)
 		core_free(daemon->core);
 	fuse_transport_free(daemon->transport);
@@ -352,6 +372,8 @@ static int daemon_start(struct daemon *daemon, const struct command *command, st
 	_cleanup_strbuf_ struct strbuf why = STRBUF_INIT;
 	int r = control_init(&daemon->control);
 
+	gate_init(&daemon->gate);
+	errands_init(&daemon->errands);
 	idle_init(&daemon->idle, &daemon->control);
 	server_init(&daemon->server, daemon_answer, daemon);
 	daemon->directory = getcwd(NULL, 0);

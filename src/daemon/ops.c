@@ -23,12 +23,15 @@ static bool ops_has_group(void *context, gid_t gid)
  * begins anew when the caller tries again, so a large copy would never end under a timer: only
  * signals that ask to stop count, and those are looked for again each time.
  */
-static bool ops_is_interrupted(void *context)
+bool ops_has_given_up(struct fuse_request *request)
 {
-	struct fuse_request *request = context;
-
 	return fuse_request_is_interrupted(request) &&
 	       (request->pid == 0 || sys_signals_want_stop((pid_t)request->pid));
+}
+
+static bool ops_is_interrupted(void *context)
+{
+	return ops_has_given_up(context);
 }
 
 struct core_call ops_call(struct fuse_request *request, mode_t umask)
@@ -43,6 +46,21 @@ struct core_call ops_call(struct fuse_request *request, mode_t umask)
 	};
 }
 
+static int ops_enter(void *context, struct fuse_request *request)
+{
+	const struct ops *ops = context;
+
+	return gate_enter_or_keep(ops->gate, request);
+}
+
+static void ops_leave(void *context, int entered)
+{
+	const struct ops *ops = context;
+
+	gate_leave(ops->gate, entered);
+}
+
+/* Never waits for the gate: it only gives references back. */
 static void ops_forget(void *context, uint64_t node, uint64_t count)
 {
 	struct ops *ops = context;
@@ -94,5 +112,7 @@ const struct fuse_handlers ops_handlers = {
 		[ABI_STATX] = ops_attr_statx,
 		[ABI_COPY_FILE_RANGE_64] = ops_file_copy,
 	},
+	.enter = ops_enter,
+	.leave = ops_leave,
 	.forget = ops_forget,
 };

@@ -7,6 +7,7 @@
 #define VENEER_DAEMON_OPS_H
 
 #include "core/core.h"
+#include "daemon/gate.h"
 #include "daemon/idle.h"
 #include "daemon/readers.h"
 #include "fuse/fuse.h"
@@ -14,6 +15,7 @@
 struct ops {
 	struct core *core; /* borrowed */
 	struct idle *idle; /* borrowed */
+	struct gate *gate; /* borrowed; every handler runs within it */
 	struct readers readers;
 	uint32_t open_flags; /* FOPEN_* of every open file */
 	bool caches_dirs; /* the kernel may keep listings */
@@ -23,6 +25,8 @@ struct ops {
 /* The handlers; their context is a struct ops. */
 extern const struct fuse_handlers ops_handlers;
 
+/* True if who asked has had enough: a signal that wants it to end. */
+bool ops_has_given_up(struct fuse_request *request);
 /* Who asks, for the core. @umask is 0 for calls that create nothing. */
 struct core_call ops_call(struct fuse_request *request, mode_t umask);
 

@@ -92,20 +92,25 @@ static void report_add_bytes(const struct report_json *json, const char *key, co
 		*json->failed = true;
 }
 
-/* @path as it was given, made absolute. */
+void report_whole_path(const struct report *report, const char *path, struct strbuf *whole)
+{
+	if (*path != '/' && report->directory) {
+		strbuf_append_string(whole, report->directory);
+		strbuf_append_string(whole, "/");
+	}
+	strbuf_append_string(whole, path);
+}
+
+/* NULL gives null. */
 static void report_add_path(const struct report *report, const struct report_json *json,
 			    const char *key, const char *path)
 {
 	_cleanup_strbuf_ struct strbuf whole = STRBUF_INIT;
 
-	if (path && *path != '/' && report->directory) {
-		strbuf_append_string(&whole, report->directory);
-		strbuf_append_string(&whole, "/");
-		strbuf_append_string(&whole, path);
-		*json->failed |= whole.failed;
-		path = whole.data;
-	}
-	report_add_bytes(json, key, path);
+	if (path)
+		report_whole_path(report, path, &whole);
+	*json->failed |= whole.failed;
+	report_add_bytes(json, key, path ? whole.data : NULL);
 }
 
 /* A new object as member @key. */

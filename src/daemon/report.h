@@ -24,5 +24,9 @@ struct report {
 
 /* Appends one line of JSON. An allocation failure marks @answer as failed. */
 void report_status(const struct report *report, struct strbuf *answer);
+/* The same: what the path from the mount's root comes from. */
+void report_which(const struct report *report, const char *path, struct strbuf *answer);
+/* A path as it was given when mounting, made absolute, at the end of @whole. */
+void report_whole_path(const struct report *report, const char *path, struct strbuf *whole);
 
 #endif

@@ -16,7 +16,7 @@
 #define SERVER_CHUNK 4096
 
 void server_init(struct server *server,
-		 void (*answer)(void *context, const char *request, struct strbuf *answer),
+		 struct errand *(*answer)(void *context, char *request, struct strbuf *answer),
 		 void *context)
 {
 	*server = (struct server){
@@ -112,6 +112,8 @@ static void server_drop(struct server *server, struct server_client *client)
 {
 	/* Which also takes it out of the poll set: nobody else has the descriptor. */
 	close(fd_take(&client->fd));
+	if (client->errand)
+		client->errand = errand_leave(client->errand);
 	strbuf_deinit(&client->request);
 	strbuf_deinit(&client->answer);
 	server_watch_door(server);
@@ -141,6 +143,13 @@ static bool server_may_enter(int fd)
 	return false;
 }
 
+static void server_begin_stage(struct server_client *client, enum server_stage stage)
+{
+	client->stage = stage;
+	clock_gettime(CLOCK_MONOTONIC, &client->deadline);
+	client->deadline.tv_sec += SERVER_PATIENCE_MS / 1000;
+}
+
 static void server_let_in(struct server *server)
 {
 	_cleanup_close_ int fd =
@@ -154,8 +163,7 @@ static void server_let_in(struct server *server)
 	if (server_watch(server, EPOLL_CTL_ADD, fd, EPOLLIN, client) < 0)
 		return;
 	*client = (struct server_client){ .fd = fd_take(&fd) };
-	clock_gettime(CLOCK_MONOTONIC, &client->deadline);
-	client->deadline.tv_sec += SERVER_PATIENCE_MS / 1000;
+	server_begin_stage(client, SERVER_READS);
 	server_watch_door(server);
 }
 
@@ -193,34 +201,101 @@ static int server_write(struct server_client *client)
 	return client->sent == client->answer.length;
 }
 
+/* The answer has begun to be sent. 0: it needs more time; else the client is to be dropped. */
+static int server_attend_writing(struct server *server, struct server_client *client)
+{
+	int r = server_write(client);
+
+	/* From now on only room to send is of interest. */
+	if (r == 0)
+		return server_watch(server, EPOLL_CTL_MOD, client->fd, EPOLLOUT, client);
+	if (r < 0 || !client->holds)
+		return r;
+	strbuf_deinit(&client->request);
+	strbuf_deinit(&client->answer);
+	client->sent = 0;
+	server_begin_stage(client, SERVER_HOLDS);
+	return server_watch(server, EPOLL_CTL_MOD, client->fd, EPOLLIN, client);
+}
+
+static int server_begin_writing(struct server *server, struct server_client *client)
+{
+	if (client->answer.failed || client->answer.length == 0)
+		return -ENOMEM;
+	server_begin_stage(client, SERVER_WRITES);
+	return server_attend_writing(server, client);
+}
+
+/* While an errand is at it, only that the client is gone is of interest: that is always told. */
+static int server_begin_waiting(struct server *server, struct server_client *client)
+{
+	server_begin_stage(client, SERVER_WAITS);
+	return server_watch(server, EPOLL_CTL_MOD, client->fd, 0, client);
+}
+
+static int server_attend_reading(struct server *server, struct server_client *client)
+{
+	int r = server_read(client);
+
+	if (r <= 0)
+		return r;
+	client->errand = server->answer(server->context, client->request.data, &client->answer);
+	return client->errand ? server_begin_waiting(server, client) :
+				server_begin_writing(server, client);
+}
+
+/* It says that it has had its time, or hangs up, which says so too. */
+static int server_attend_holding(struct server *server, struct server_client *client)
+{
+	int r = server_read(client);
+
+	if (r <= 0)
+		return r;
+	if (strcmp(client->request.data, CONTROL_REQUEST_RESUME) != 0)
+		return -EINVAL;
+	errand_go_on(client->errand);
+	return server_begin_waiting(server, client);
+}
+
 /* 0: it needs more time; else it is to be dropped. */
 static int server_attend(struct server *server, struct server_client *client)
 {
-	int r;
-
-	if (client->answer.length == 0) {
-		r = server_read(client);
-		if (r <= 0)
-			return r;
-		server->answer(server->context, client->request.data, &client->answer);
-		if (client->answer.failed || client->answer.length == 0)
-			return -ENOMEM;
+	switch (client->stage) {
+	case SERVER_READS:
+		return server_attend_reading(server, client);
+	case SERVER_WRITES:
+		return server_attend_writing(server, client);
+	case SERVER_HOLDS:
+		return server_attend_holding(server, client);
+	case SERVER_WAITS:
+		break;
 	}
-	r = server_write(client);
-	/* From now on only room to send is of interest. */
-	if (r == 0)
-		r = server_watch(server, EPOLL_CTL_MOD, client->fd, EPOLLOUT, client);
-	return r;
+	return -ECONNRESET;
+}
+
+/* What its errand has brought by now. As server_attend(). */
+static int server_fetch(struct server *server, struct server_client *client)
+{
+	enum errand_state state = errand_fetch(client->errand, &client->answer);
+
+	if (state == ERRAND_WORKS)
+		return 0;
+	client->holds = state == ERRAND_HOLDS;
+	if (state == ERRAND_ENDS)
+		client->errand = errand_leave(client->errand);
+	return server_begin_writing(server, client);
 }
 
 /* ---- time ---- */
 
-/* Milliseconds until the client is late, at least 0. */
+/* Milliseconds until the client is late, at least 0; -1: never. */
 static int server_remaining_ms(const struct server_client *client)
 {
 	struct timespec now;
 	long ms;
 
+	if (client->fd < 0 || client->stage == SERVER_WAITS || client->stage == SERVER_HOLDS)
+		return -1;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	ms = (client->deadline.tv_sec - now.tv_sec) * 1000 +
 	     (client->deadline.tv_nsec - now.tv_nsec) / 1000000;
@@ -232,13 +307,10 @@ int server_timeout_ms(const struct server *server)
 	int timeout = -1;
 
 	for (int i = 0; i < SERVER_CLIENTS; i++) {
-		const struct server_client *client = &server->clients[i];
+		int ms = server_remaining_ms(&server->clients[i]);
 
-		if (client->fd >= 0) {
-			int ms = server_remaining_ms(client);
-
+		if (ms >= 0)
 			timeout = timeout < 0 ? ms : MIN(timeout, ms);
-		}
 	}
 	return timeout;
 }
@@ -260,8 +332,10 @@ void server_serve(struct server *server)
 	}
 	for (int i = 0; i < SERVER_CLIENTS; i++) {
 		struct server_client *client = &server->clients[i];
+		bool waits = client->fd >= 0 && client->stage == SERVER_WAITS;
 
-		if (client->fd >= 0 && server_remaining_ms(client) == 0)
+		if ((waits && server_fetch(server, client) != 0) ||
+		    server_remaining_ms(client) == 0)
 			server_drop(server, client);
 	}
 }

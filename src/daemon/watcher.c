@@ -15,6 +15,20 @@
  */
 #define WATCHER_PAUSE_MS 10
 
+static void watcher_enter(void *context)
+{
+	struct watcher *watcher = context;
+
+	watcher->entered = gate_enter(watcher->gate);
+}
+
+static void watcher_leave(void *context)
+{
+	struct watcher *watcher = context;
+
+	gate_leave(watcher->gate, watcher->entered);
+}
+
 static void watcher_name(void *context, uint64_t parent, const char *name)
 {
 	const struct watcher *watcher = context;
@@ -53,6 +67,8 @@ static void *watcher_run(void *context)
 {
 	struct watcher *watcher = context;
 	const struct core_watcher hears = {
+		.enter = watcher_enter,
+		.leave = watcher_leave,
 		.name = watcher_name,
 		.node = watcher_node,
 		.lost = watcher_lost,
@@ -70,13 +86,15 @@ static void *watcher_run(void *context)
 	return NULL;
 }
 
-int watcher_start(struct watcher *watcher, struct core *core, struct fuse_transport *transport)
+int watcher_start(struct watcher *watcher, struct core *core, struct fuse_transport *transport,
+		  struct gate *gate)
 {
 	if (core_watch_fd(core) < 0)
 		return 0;
 	*watcher = (struct watcher){
 		.core = core,
 		.transport = transport,
+		.gate = gate,
 		.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
 	};
 	if (watcher->stop_fd < 0)

@@ -11,10 +11,13 @@
 #include <stdbool.h>
 
 #include "core/core.h"
+#include "daemon/gate.h"
 #include "fuse/fuse.h"
 
 struct watcher {
-	struct core *core; /* borrowed, as is the transport */
+	struct core *core; /* borrowed, as are the transport and the gate */
+	struct gate *gate;
+	int entered; /* the gate, while it looks at the layers */
 	struct fuse_transport *transport;
 	int stop_fd;
 	pthread_t thread;
@@ -22,7 +25,8 @@ struct watcher {
 };
 
 /* Does nothing if @core watches nothing. 0 or -errno. */
-int watcher_start(struct watcher *watcher, struct core *core, struct fuse_transport *transport);
+int watcher_start(struct watcher *watcher, struct core *core, struct fuse_transport *transport,
+		  struct gate *gate);
 /* While requests are still answered. */
 void watcher_stop(struct watcher *watcher);
 

@@ -83,6 +83,8 @@ struct fuse_request {
 	pid_t pid;
 	struct fuse_args args;
 
+	struct list kept; /* of whoever keeps it to be handled later; free for use */
+
 	/* Of src/fuse alone from here on. */
 	struct fuse_transport *transport;
 	const void *message; /* owned by the transport, as is the scratch memory */
@@ -99,6 +101,9 @@ struct fuse_request {
  * thread that works on the request. Has the type of core_call.is_interrupted. */
 bool fuse_request_is_interrupted(void *request);
 
+/* Handles a request that handlers->enter kept; in any thread that has called thread_start(). */
+void fuse_request_handle(struct fuse_request *request);
+
 /* Memory for the reply, valid until the request is answered; NULL if @size is more than any
  * reply may have. Always the same memory. */
 void *fuse_request_scratch(struct fuse_request *request, size_t size);
@@ -110,6 +115,12 @@ void *fuse_request_scratch(struct fuse_request *request, size_t size);
 typedef int fuse_handler(void *context, struct fuse_request *request);
 
 struct fuse_handlers {
+	/*
+	 * Before each handler: a number for leave(), at least 0, or -1: not now, the request was
+	 * kept for fuse_request_handle(). Its answer may be sent before this returns.
+	 */
+	int (*enter)(void *context, struct fuse_request *request); /* may be NULL, so may leave */
+	void (*leave)(void *context, int entered);
 	/* Missing ones are answered -ENOSYS, after which the kernel does without. */
 	fuse_handler *by_opcode[ABI_OPCODE_COUNT];
 	/* Takes back @count lookup references. */

@@ -168,10 +168,25 @@ static bool session_may_ask(const struct fuse_session *session, const struct fus
 	}
 }
 
+void fuse_request_handle(struct fuse_request *request)
+{
+	const struct fuse_session_config *config = &request->session->config;
+	const struct fuse_handlers *handlers = config->handlers;
+	int entered = handlers->enter ? handlers->enter(config->context, request) : 0;
+
+	if (entered < 0)
+		return;
+	int r = handlers->by_opcode[request->opcode](config->context, request);
+
+	if (r < 0)
+		fuse_reply_error(request, r);
+	if (handlers->leave)
+		handlers->leave(config->context, entered);
+}
+
 static void session_dispatch(struct fuse_session *session, struct fuse_request *request)
 {
 	fuse_handler *handler = session->config.handlers->by_opcode[request->opcode];
-	int r;
 
 	if (atomic_load_explicit(&session->state, memory_order_acquire) != SESSION_LIVE) {
 		reply_errno(request, -EIO);
@@ -186,9 +201,7 @@ static void session_dispatch(struct fuse_session *session, struct fuse_request *
 		return;
 	}
 	inflight_add(&session->inflight, request);
-	r = handler(session->config.context, request);
-	if (r < 0)
-		fuse_reply_error(request, r);
+	fuse_request_handle(request);
 }
 
 /* A message that makes no sense. The kernel sends none such: worth a line, not more. */

@@ -191,7 +191,8 @@ static void fuzz_messages(struct core *core, struct fuzz_input *input)
 {
 	struct control control = { .signal_fd = -1, .event_fd = -1 }; /* nobody waits */
 	struct idle idle;
-	struct ops ops = { .core = core, .idle = &idle };
+	struct gate gate;
+	struct ops ops = { .core = core, .idle = &idle, .gate = &gate };
 	struct fuse_session_config config = {
 		.handlers = &ops_handlers,
 		.valid = FUSE_VALID_FOREVER,
@@ -200,6 +201,7 @@ static void fuzz_messages(struct core *core, struct fuzz_input *input)
 	struct fuzz_run run = { .session = fuse_session_new(&config) };
 
 	idle_init(&idle, &control);
+	gate_init(&gate);
 	fuzz_check(run.session);
 	run.transport = loop_new(run.session);
 	fuzz_check(run.transport);
@@ -210,6 +212,7 @@ static void fuzz_messages(struct core *core, struct fuzz_input *input)
 		fuzz_message(&run, input);
 	fuse_transport_free(run.transport);
 	fuse_session_free(run.session);
+	gate_deinit(&gate);
 }
 
 static struct core *fuzz_mount(uint8_t how)
