@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +13,8 @@
 #include "base/log.h"
 #include "sys/dir.h"
 #include "sys/file.h"
+
+#define LAUNCH_NAME "veneer"
 
 static int launch_note(const struct sys_dirent *entry, void *context)
 {
@@ -108,6 +111,7 @@ void launch_in_background(struct launch *launch, int status_fd)
 			launch->inherited[kept++] = launch->inherited[i];
 	launch->inherited_count = kept;
 	launch->status_fd = status_fd;
+	prctl(PR_SET_NAME, LAUNCH_NAME); /* it may have been found as /proc/self/exe */
 	setsid();
 }
 

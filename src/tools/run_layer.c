@@ -16,6 +16,7 @@
 #include "offline/layerfile.h"
 #include "sys/dir.h"
 #include "sys/file.h"
+#include "sys/namespace.h"
 #include "sys/xattr.h"
 #include "tools/locate.h"
 #include "tools/run_remove.h"
@@ -218,7 +219,14 @@ bool run_layer_is_empty(const struct run_layer *layer)
 	return !run_has_entries(layer->directory, LAYERFILE_UPPER);
 }
 
-/* It is root's, whom a user's namespace does not know. */
+/* True if the owner has no id in the user namespace that the union will be in. */
+static bool run_layer_has_stranger(const struct run_plan *plan, const struct statx *st)
+{
+	if (plan->makes_userns && geteuid() != 0)
+		return st->stx_uid != geteuid();
+	return sys_ids_are_partial() && st->stx_uid == sys_overflow_id();
+}
+
 static int run_layer_mark_owner(int upper)
 {
 	char value[OWNER_SIZE_MAX];
@@ -237,9 +245,8 @@ static int run_layer_dress(const struct run_plan *plan, int dirfd)
 	if (r == 0)
 		r = sys_chmod(upper, st.stx_mode & 07777);
 	if (r == 0)
-		r = plan->makes_userns && st.stx_uid != geteuid() ?
-			    run_layer_mark_owner(upper) :
-			    sys_chown(upper, st.stx_uid, st.stx_gid);
+		r = run_layer_has_stranger(plan, &st) ? run_layer_mark_owner(upper) :
+							sys_chown(upper, st.stx_uid, st.stx_gid);
 	const struct timespec times[2] = {
 		{ st.stx_atime.tv_sec, st.stx_atime.tv_nsec },
 		{ st.stx_mtime.tv_sec, st.stx_mtime.tv_nsec },

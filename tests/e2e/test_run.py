@@ -1,0 +1,711 @@
+"""veneer run: a command on a veneer over the whole tree, as root and as an ordinary user."""
+
+import json
+import os
+import pty
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import termios
+import time
+
+import pytest
+
+import contenders
+import oscalls
+import trees
+from contenders import TAG, VENEER
+from test_unprivileged import USER, fuse_device, need
+from trees import wait_until
+
+TIMEOUT = 60
+_runs = 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fuse(private_namespace):
+    """/dev/fuse as udev sets it up."""
+    with tempfile.TemporaryDirectory(prefix="veneer-run-", dir="/var/tmp") as home:
+        yield from fuse_device(home, 0o666)
+
+
+class Runner:
+    """Calls veneer run as one user, and looks for what it leaves behind."""
+
+    def __init__(self, uid, home):
+        self.uid = uid
+        self.home = home
+        self.tags = []
+
+    def command(self, *args, veneer=VENEER):
+        command = [veneer, "run", *args]
+        if self.uid:
+            groups = ["--clear-groups"]
+            command = ["setpriv", "--reuid", str(self.uid), "--regid", str(self.uid), *groups, *command]
+        return command
+
+    def environment(self, **more):
+        global _runs
+        _runs += 1
+        self.tags.append(f"run.{os.getpid()}.{_runs}")
+        # State of root is the machine's: only users' tests use it.
+        return {**os.environ, TAG: self.tags[-1], "HOME": self.home, "XDG_STATE_HOME": "",
+                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **more}
+
+    def start(self, *args, env=(), **popen):
+        popen.setdefault("stdin", subprocess.DEVNULL)
+        popen.setdefault("stdout", subprocess.PIPE)
+        popen.setdefault("stderr", subprocess.PIPE)
+        return subprocess.Popen(self.command(*args), cwd=popen.pop("cwd", self.home), text=True,
+                                env=self.environment(**dict(env)), **popen)
+
+    def __call__(self, *args, **popen):
+        """Runs to the end; what subprocess.run() returns."""
+        text = popen.pop("input", None)
+        if text is not None:
+            popen["stdin"] = subprocess.PIPE
+        with self.start(*args, **popen) as process:
+            try:
+                out, err = process.communicate(text, timeout=TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(args, process.returncode, out, err)
+
+    def shell(self, script, *args, **popen):
+        """Standard output of a script, which must succeed."""
+        done = self(*(args or ["--discard"]), "--", "sh", "-ec", script, **popen)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return done.stdout
+
+    def left(self):
+        return [pid for tag in self.tags for pid in contenders.tagged_processes(tag)]
+
+
+@pytest.fixture
+def home(private_namespace):
+    """A directory that is part of the tree (the scratch file systems are below /dev, which is real)."""
+    path = tempfile.mkdtemp(prefix="veneer-run-", dir="/var/tmp")
+    os.chmod(path, 0o755)
+    yield path
+    assert contenders.mounts_below(path) == []
+    trees.remove(path)
+
+
+@pytest.fixture(params=["root", "user"])
+def run(request, home):
+    uid = USER if request.param == "user" else 0
+    if uid:
+        need("setpriv", "unshare")
+        probe = subprocess.run(["setpriv", "--reuid", str(uid), "--clear-groups", "unshare", "-U", "true"],
+                               capture_output=True, check=False)
+        if probe.returncode:
+            pytest.skip("user namespaces are not allowed here")
+    os.chown(home, uid, uid)
+    runner = Runner(uid, home)
+    mounts = trees.read("/proc/self/mountinfo")
+    yield runner
+    left = [] if wait_until(lambda: not runner.left(), 5) else runner.left()
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
+    assert trees.read("/proc/self/mountinfo") == mounts
+
+
+AS_ROOT = pytest.mark.parametrize("run", ["root"], indirect=True)
+AS_USER = pytest.mark.parametrize("run", ["user"], indirect=True)
+
+
+def layer(home, name="layer"):
+    return f"{home}/{name}"
+
+
+# What it runs, and what that sees
+
+
+@pytest.mark.parametrize("status", [0, 1, 7, 125])
+def test_exit_status(run, status):
+    assert run("--discard", "--", "sh", "-c", f"exit {status}").returncode == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
+def test_end_by_a_signal(run, number):
+    done = run("--discard", "sh", "-c", f"kill -{int(number)} $$")
+    assert done.returncode == -number
+    assert done.stderr == ""
+
+
+def test_no_such_command(run):
+    done = run("--discard", "no-such-command")
+    assert done.returncode == 127
+    assert "no-such-command" in done.stderr
+    os.mkdir(f"{run.home}/d")
+    assert run("--discard", f"{run.home}/d").returncode == 126
+
+
+@pytest.mark.parametrize("args", [["--no-such-option"], ["--keep", "x", "--name", "y"], ["--ask", "--commit"],
+                                  ["--write", "/no/such"], ["--hide", "/"]])
+def test_misuse(run, args):
+    done = run(*args, "true")
+    assert done.returncode == 2
+    assert args[0].strip("-") in done.stderr or "exclude" in done.stderr
+
+
+def test_options_end_at_the_command(run):
+    assert run("--discard", "echo", "--commit", "-o", "x").stdout == "--commit -o x\n"
+
+
+def test_default_command_is_the_shell(run):
+    assert run("--discard", input="echo $0\n", env={"SHELL": "/bin/sh"}).stdout == "/bin/sh\n"
+
+
+def test_the_tree_is_the_users(run):
+    """The same names, the same users' ids for one's own, the same kind of files."""
+    here = subprocess.run(run.command()[:-2] + ["sh", "-c", "ls / /etc /usr/bin; id -u; id -g"], text=True,
+                          check=True, capture_output=True, cwd=run.home).stdout
+    assert run.shell("ls / /etc /usr/bin; id -u; id -g") == here
+    assert run.shell("stat -c %u:%g .").split() == [f"{run.uid}:{run.uid}"]
+    assert run.shell("echo x >/dev/null; cat /proc/self/comm; test -d /sys/class; test -d /run") == "cat\n"
+
+
+def test_it_keeps_what_it_was_given(run):
+    """Current directory, environment, umask, standard input, other descriptors."""
+    os.mkdir(f"{run.home}/sub dir")
+    os.chmod(f"{run.home}/sub dir", 0o777)
+    read_end, write_end = os.pipe()
+    script = f'pwd; echo "$MARK"; umask; cat; cat /dev/fd/{read_end}; ls /proc/self/fd | wc -l'
+    os.write(write_end, b"seven\n")
+    os.close(write_end)
+    old = os.umask(0o027)
+    try:
+        done = run("--discard", "sh", "-c", script, cwd=f"{run.home}/sub dir", env={"MARK": "it is"}, input="in\n",
+                   pass_fds=[read_end])
+    finally:
+        os.umask(old)
+        os.close(read_end)
+    lines = done.stdout.splitlines()
+    # Standard streams, the one passed on, and the directory that ls reads.
+    assert lines == [f"{run.home}/sub dir", "it is", "0027", "in", "seven", "5"], done.stderr
+
+
+def test_what_is_mounted_in_the_tree(run):
+    """It is seen, and changes of it are the layer's."""
+    point = f"{run.home}/point"
+    os.mkdir(point)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"uid={run.uid}", "tmpfs", point], check=True)
+    try:
+        trees.write(f"{point}/f", "old")
+        os.chown(f"{point}/f", run.uid, run.uid)
+        assert run.shell(f"cat {point}/f; echo new >{point}/f; cat {point}/f",
+                         "--keep", layer(run.home)) == "oldnew\n"
+        assert trees.read(f"{point}/f") == b"old"
+        assert trees.read(f"{layer(run.home)}/upper{point}/f") == b"new\n"
+    finally:
+        oscalls.umount(point)
+
+
+# Where changes go
+
+
+def test_nothing_real_is_changed(run):
+    trees.build(f"{run.home}/t", {"f": "x", "d": {"g": "y"}})
+    for path in ("t", "t/f", "t/d", "t/d/g"):
+        os.chown(f"{run.home}/{path}", run.uid, run.uid)
+    before = trees.snapshot(f"{run.home}/t")
+    out = run.shell("cd t; echo new >f; rm -r d; mkdir e; touch e/n; ls; cat f", "--keep", layer(run.home))
+    assert out.split() == ["e", "f", "new"]
+    assert trees.difference(before, trees.snapshot(f"{run.home}/t")) == []
+    upper = f"{layer(run.home)}/upper{run.home}/t"
+    assert trees.read(f"{upper}/f") == b"new\n"
+    assert trees.is_whiteout(f"{upper}/d")
+
+
+def test_it_goes_on_with_a_layer(run):
+    run.shell("mkdir d; echo 1 >d/f", "--keep", layer(run.home))
+    assert run.shell("cat d/f; echo 2 >>d/f; mv d e", "--keep", layer(run.home)) == "1\n"
+    assert run.shell("cat e/f; ls -d d || true", "--keep", layer(run.home)) == "1\n2\n"
+
+
+def test_layer_describes_itself(run):
+    run.shell("touch f", "--keep", layer(run.home))
+    with open(f"{layer(run.home)}/layer.json", encoding="utf-8") as file:
+        told = json.load(file)
+    assert [lower["path"] for lower in told["lowers"]] == ["/"]
+    assert told["cross_mounts"] is True
+    assert told["userxattr"] is (run.uid != 0)
+    assert [entry["word"] for entry in told["command"]] == ["sh", "-ec", "touch f"]
+    assert abs(told["created"]["s"] - time.time()) < 60
+
+
+def test_the_layer_is_hidden(run):
+    assert run.shell(f"ls {layer(run.home)}; touch {layer(run.home)}/x 2>/dev/null || echo no", "--keep",
+                     layer(run.home)) == "no\n"
+
+
+def test_only_one_at_a_time_on_a_layer(run):
+    with run.start("--keep", layer(run.home), "sh", "-c", "echo up; read x", stdin=subprocess.PIPE) as first:
+        assert first.stdout.readline() == "up\n"
+        done = run("--keep", layer(run.home), "true")
+        assert done.returncode == 125
+        assert str(first.pid) in done.stderr and layer(run.home) in done.stderr
+        assert run.shell("echo other", "--keep", layer(run.home, "second")) == "other\n"
+        first.communicate("\n", timeout=TIMEOUT)
+    assert first.returncode == 0
+
+
+def test_two_runs_do_not_see_each_other(run):
+    script = "echo $0 >f; echo up; read x; cat f"
+    both = [run.start("--keep", layer(run.home, name), "sh", "-c", script, name, stdin=subprocess.PIPE)
+            for name in ("a", "b")]
+    assert [process.stdout.readline() for process in both] == ["up\n"] * 2
+    assert [process.communicate("\n", timeout=TIMEOUT)[0] for process in both] == ["a\n", "b\n"]
+    assert not os.path.exists(f"{run.home}/f")
+
+
+@pytest.mark.parametrize("what", ["a file in it", "another lower"])
+def test_not_any_directory_is_a_layer(run, what):
+    path = layer(run.home)
+    os.mkdir(path)
+    if what == "a file in it":
+        trees.write(f"{path}/f", "")
+    else:
+        run.shell("true", "--keep", path) if run.uid == 0 else None
+        trees.write(f"{path}/layer.json", json.dumps({
+            "schema": "veneer-layer", "version": 1, "created": {"s": 0, "ns": 0}, "cross_mounts": False,
+            "userxattr": False, "lowers": [{"path": "/usr"}], "command": []}))
+    for name in os.listdir(path):
+        os.chown(f"{path}/{name}", run.uid, run.uid)
+    os.chown(path, run.uid, run.uid)
+    done = run("--keep", path, "true")
+    assert done.returncode == 125
+    assert path in done.stderr
+
+
+@AS_USER
+def test_names_are_in_the_state_directory(run):
+    state = {"XDG_STATE_HOME": f"{run.home}/state"}
+    run.shell("echo 1 >f", "--name", "mine", env=state)
+    assert trees.read(f"{run.home}/state/veneer/mine/upper{run.home}/f") == b"1\n"
+    assert run.shell("cat f", "--name", "mine", env=state) == "1\n"
+    for name in ("a/b", ".a", ""):
+        assert run("--name", name, "true", env=state).returncode == 125
+
+
+@AS_USER
+def test_without_a_name_it_is_kept_and_told(run):
+    done = run("sh", "-c", "echo 1 >f")
+    assert done.returncode == 0
+    (name,) = os.listdir(f"{run.home}/.local/state/veneer")
+    assert name.startswith("sh-")
+    assert f"veneer diff {name}" in done.stderr and f"veneer commit {name}" in done.stderr
+    assert trees.read(f"{run.home}/.local/state/veneer/{name}/upper{run.home}/f") == b"1\n"
+
+
+@AS_USER
+def test_without_changes_nothing_is_kept(run):
+    done = run("cat", "/etc/hostname")
+    assert done.returncode == 0 and done.stderr == ""
+    assert os.listdir(f"{run.home}/.local/state/veneer") == []
+
+
+@AS_USER
+def test_discard_leaves_nothing(run):
+    run.shell("mkdir -p a/b/c; chmod 0 a/b; for i in $(seq 80); do mkdir d; cd d; done; touch f")
+    assert os.listdir(f"{run.home}/.local/state/veneer") == []
+    assert not os.path.exists(f"{run.home}/a")
+
+
+# What is not the layer's
+
+
+def test_write(run):
+    os.mkdir(f"{run.home}/real")
+    os.chown(f"{run.home}/real", run.uid, run.uid)
+    trees.write(f"{run.home}/file", "old")
+    os.chown(f"{run.home}/file", run.uid, run.uid)
+    run.shell("echo 1 >real/f; echo 2 >file; echo 3 >other", "--discard", "--write", "real", "--write", "file")
+    assert trees.read(f"{run.home}/real/f") == b"1\n"
+    assert trees.read(f"{run.home}/file") == b"2\n"
+    assert not os.path.exists(f"{run.home}/other")
+
+
+def test_hide(run):
+    trees.build(f"{run.home}/secret", {"f": "x"})
+    trees.write(f"{run.home}/key", "x")
+    out = run.shell("ls -A secret; cat key; touch secret/n 2>/dev/null || echo no", "--discard", "--hide", "secret",
+                    "--hide", "key")
+    assert out == "no\n"
+    assert trees.read(f"{run.home}/key") == b"x"
+
+
+def test_hide_and_write_in_one_another(run):
+    trees.build(f"{run.home}/h", {"a": "", "w": {"x": "", "h": {"b": ""}}, "file": "f"})
+    for directory, _, names in os.walk(f"{run.home}/h"):
+        for name in [".", *names]:
+            os.chown(f"{directory}/{name}", run.uid, run.uid)
+    out = run.shell("ls h h/w h/w/h; echo 1 >h/w/new; cat h/file", "--discard", "--hide", "h", "--write", "h/w",
+                    "--hide", "h/w/h", "--write", "h/file")
+    assert out.split() == ["h:", "file", "w", "h/w:", "h", "x", "h/w/h:", "f"]
+    assert trees.read(f"{run.home}/h/w/new") == b"1\n"
+
+
+def test_write_around_the_layer(run):
+    """The union itself is not to be found in what is real."""
+    os.mkdir(f"{run.home}/real")
+    os.chown(f"{run.home}/real", run.uid, run.uid)
+    path = f"{run.home}/real/layer"
+    assert run.shell("ls -A real/layer; touch real/n", "--keep", path, "--write", "real") == ""
+    assert os.path.exists(f"{run.home}/real/n")
+
+
+def test_read_only_root(run):
+    os.mkdir(f"{run.home}/real")
+    os.chown(f"{run.home}/real", run.uid, run.uid)
+    out = run.shell("touch f 2>&1 || echo no; echo 1 >real/f", "--read-only-root", "--write", "real")
+    assert "Read-only" in out and out.endswith("no\n")
+    assert trees.read(f"{run.home}/real/f") == b"1\n"
+    run.shell("echo 1 >f", "--keep", layer(run.home))
+    assert run.shell("cat f; ! touch f 2>/dev/null", "--keep", layer(run.home), "--read-only-root") == "1\n"
+
+
+def test_no_network(run):
+    out = run.shell("cat /proc/net/dev | tail -n +3 | cut -d: -f1", "--discard", "--no-network")
+    assert out.split() == ["lo"]
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        script = f"import socket; s = socket.socket(); print(s.connect_ex(('127.0.0.1', {port})))"
+        assert run("--discard", "/usr/bin/python3", "-c", script).stdout == "0\n"
+        assert run("--discard", "--no-network", "/usr/bin/python3", "-c", script).stdout == "111\n"
+
+
+def test_pid_namespace(run):
+    out = run.shell("ls /proc | grep -c '^[0-9]'; kill -0 1 2>/dev/null && cat /proc/1/comm; echo $$", "--discard",
+                    "--pid")
+    count, *_, pid = out.split()
+    assert int(count) < 8 and int(pid) < 8
+    assert run("--discard", "--pid", "sh", "-c", "(setsid sleep 1000 &) ; exit 5").returncode == 5
+    assert run("--discard", "--pid", "sh", "-c", "kill -9 $$").returncode == -9
+
+
+def test_sockets_are_reached(run):
+    path = f"{run.home}/socket"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        os.chmod(path, 0o777)
+        server.listen()
+        script = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({path!r}); print('in')"
+        assert run("--discard", "/usr/bin/python3", "-c", script).stdout == "in\n"
+
+
+def test_sockets_of_its_own(run):
+    script = ("import os, socket; s = socket.socket(socket.AF_UNIX); s.bind('own'); s.listen();"
+              "c = socket.socket(socket.AF_UNIX); c.connect('own'); print('in')")
+    assert run("--discard", "/usr/bin/python3", "-c", script).stdout == "in\n"
+
+
+@AS_USER
+def test_an_ordinary_user_changes_what_it_may(run):
+    """Its own, and what everybody may write; nothing else, and others' files stay others'."""
+    foreign = f"{run.home}/foreign"
+    trees.build(foreign, {"open": {}, "closed": {"f": "x"}, "shared": "x", "private": "x"})
+    os.chmod(f"{foreign}/open", 0o1777)
+    os.chmod(f"{foreign}/shared", 0o666)
+    os.chmod(f"{foreign}/private", 0o600)
+    script = """cd foreign
+        touch open/n && echo 1 >>shared && cat shared
+        touch closed/n 2>/dev/null || echo no1
+        cat private 2>/dev/null || echo no2
+        touch n 2>/dev/null || echo no3
+        stat -c %U closed; stat -c %a open
+        touch /tmp/veneer-run-test; ls /tmp/veneer-run-test"""
+    out = run.shell(script, "--keep", layer(run.home))
+    assert out.split() == ["x1", "no1", "no2", "no3", "nobody", "1777", "/tmp/veneer-run-test"]
+    out = run.shell("cd foreign; touch open/m; ls open; echo 2 >>shared; touch closed/n n 2>/dev/null || echo no; "
+                    "stat -c %U . closed", "--keep", layer(run.home))
+    assert out.split() == ["m", "n", "no", "nobody", "nobody"]
+    assert not os.path.exists("/tmp/veneer-run-test")
+    assert os.listdir(f"{foreign}/open") == []
+
+
+@AS_USER
+def test_rights_of_a_group(run):
+    """A supplementary group has no number in the namespace, but what it may is not lost."""
+    trees.build(f"{run.home}/g", {"f": "x", "d": {}})
+    os.chown(f"{run.home}/g/f", 0, 4242)
+    os.chmod(f"{run.home}/g/f", 0o640)
+    os.chown(f"{run.home}/g/d", 0, 4242)
+    os.chmod(f"{run.home}/g/d", 0o770)
+    command = [word if word != "--clear-groups" else "--groups=4242" for word in
+               run.command("--discard", "sh", "-c", "cat g/f; touch g/d/n; ls g/d; echo y >>g/f || echo no")]
+    done = subprocess.run(command, cwd=run.home, env=run.environment(), capture_output=True, text=True,
+                          timeout=TIMEOUT, check=False)
+    assert done.stdout == "xn\nno\n", done.stderr
+
+
+# Nothing is left
+
+
+@pytest.mark.parametrize("background", ["sleep 1000 &", "setsid sleep 1000 &", "(setsid sh -c 'sleep 1000 & sleep 1000' &)",
+                                        "(trap '' TERM HUP; sleep 1000) &"])
+def test_what_the_command_leaves_is_ended(run, background):
+    done = run("--discard", "sh", "-c", f"exec >/dev/null 2>&1 </dev/null\n{background}\nexit 3")
+    assert done.returncode == 3
+    assert run.left() == []
+
+
+@pytest.mark.parametrize("whom", ["veneer", "keeper", "daemon"])
+def test_killed_it_leaves_nothing(run, whom):
+    process = run.start("--discard", "sh", "-c", "sleep 1000 & setsid sleep 1000 & echo up; wait",
+                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout.readline() == "up\n"
+    keeper = only(children(process.pid))
+    victim = {"veneer": process.pid, "keeper": keeper,
+              "daemon": only([pid for pid in children(keeper) if comm(pid) == "veneer"])}[whom]
+    os.kill(victim, signal.SIGKILL)
+    if whom == "daemon":
+        os.kill(process.pid, signal.SIGTERM)
+    process.wait(timeout=TIMEOUT)
+    process.stdout.close()
+    assert wait_until(lambda: not run.left(), 10), run.left()
+    if run.uid:
+        assert wait_until(lambda: os.listdir(f"{run.home}/.local/state/veneer") == [], 5)
+
+
+def children(pid):
+    return [int(word) for word in trees.read(f"/proc/{pid}/task/{pid}/children").split()]
+
+
+def comm(pid):
+    return trees.read(f"/proc/{pid}/comm").decode().strip()
+
+
+def only(items):
+    (item,) = items
+    return item
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_reach_the_command(run, number):
+    script = f"trap 'echo got; exit 9' {int(number)}; echo up; while :; do sleep 0.05; done"
+    with run.start("--discard", "sh", "-c", script) as process:
+        assert process.stdout.readline() == "up\n"
+        os.kill(process.pid, number)
+        assert process.communicate(timeout=TIMEOUT)[0] == "got\n"
+    assert process.returncode == 9
+
+
+def test_stop_and_continue(run):
+    with run.start("--discard", "sh", "-c", "echo up; kill -STOP $$; echo on") as process:
+        assert process.stdout.readline() == "up\n"
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status) and os.WSTOPSIG(status) == signal.SIGSTOP
+        os.kill(process.pid, signal.SIGCONT)
+        assert process.communicate(timeout=TIMEOUT)[0] == "on\n"
+    assert process.returncode == 0
+
+
+# A terminal
+
+
+class Terminal:
+    """A process with a terminal of its own."""
+
+    def __init__(self, command, env, cwd):
+        self.seen = ""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.chdir(cwd)
+            os.execvpe(command[0], command, env)
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def expect(self, pattern):
+        """Reads until it is there; what came after the last one that was."""
+        deadline = time.monotonic() + TIMEOUT
+        while not (found := re.search(pattern, self.seen, re.DOTALL)):
+            assert time.monotonic() < deadline, self.seen
+            os.set_blocking(self.fd, False)
+            try:
+                self.seen += os.read(self.fd, 4096).decode(errors="replace")
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:
+                assert re.search(pattern, self.seen, re.DOTALL), self.seen
+        before, self.seen = self.seen[:found.end()], self.seen[found.end():]
+        return before
+
+    def end(self):
+        os.set_blocking(self.fd, True)
+        try:
+            while os.read(self.fd, 4096):
+                pass
+        except OSError:
+            pass
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+@pytest.fixture
+def terminal(run):
+    """terminal(*args) -> veneer run in a shell with job control; or that alone with shell=False."""
+    def start(*args, shell=True):
+        command = run.command(*args)
+        if shell:
+            command = ["bash", "--norc", "--noprofile", "-i"]
+        made = Terminal(command, run.environment(PS1="$ ", HISTFILE="", TERM="dumb"), run.home)
+        if shell:
+            made.expect(r"\$ ")
+            made.type(shlex.join(run.command(*args)) + "\n")
+        return made
+    return start
+
+
+def test_interrupt_from_the_terminal(terminal):
+    tty = terminal("--discard", "sh", "-c", "trap 'echo int; exit 4' INT; echo u''p; while :; do sleep 0.05; done")
+    tty.expect(r"\nup")
+    tty.type("\x03")
+    tty.expect("int\r\n")
+    tty.type("echo st=$?\n")
+    tty.expect("st=4")
+    tty.type("exit\n")
+    tty.end()
+
+
+def test_job_control(terminal):
+    """Ctrl-Z stops the job for the shell, fg goes on with it, Ctrl-C ends it."""
+    tty = terminal("--discard", "sh", "-c", "echo u''p; read x; echo got $x; sleep 1000")
+    tty.expect(r"\nup")
+    time.sleep(0.1)
+    tty.type("\x1a")
+    tty.expect(r"Stopped.*\$ ")
+    tty.type("fg\n")
+    tty.expect(r"veneer[^\n]*\n")
+    tty.type("word\n")
+    tty.expect("got word\r\n")
+    tty.type("\x03")
+    tty.expect(r"\$ ")
+    tty.type("echo st=$?\n")
+    tty.expect("st=130")
+    tty.type("exit\n")
+    tty.end()
+
+
+def test_a_shell_with_jobs_of_its_own(terminal):
+    tty = terminal("--discard", "bash", "--norc", "--noprofile", "-i")
+    tty.expect(r"\$ ")
+    tty.type("sleep 1000\n")
+    tty.expect("sleep 1000\r\n")
+    time.sleep(0.1)
+    tty.type("\x1a")
+    tty.expect(r"Stopped.*\$ ")
+    tty.type("kill %1; wait %1; tty; exit 6\n")
+    tty.expect("/dev/pts/")
+    tty.expect(r"exit\r\n.*\$ ")
+    tty.type("echo st=$?\n")
+    tty.expect("st=6")
+    tty.type("exit\n")
+    tty.end()
+
+
+def test_size_of_the_terminal(terminal):
+    tty = terminal("--discard", "bash", "-c", "trap 'stty size; exit 0' WINCH; echo u''p; while :; do sleep 0.05; done")
+    tty.expect(r"\nup")
+    termios.tcsetwinsize(tty.fd, (33, 99))
+    tty.expect("33 99")
+    tty.expect(r"\$ ")
+    tty.type("exit\n")
+    tty.end()
+
+
+@AS_USER
+@pytest.mark.parametrize("answer", ["d", "k", "s", "\x04"])
+def test_it_asks_on_a_terminal(terminal, run, answer):
+    tty = terminal("sh", "-c", "echo 1 >f", shell=False)
+    assert "1 added" in tty.expect(r"these changes\? ")
+    tty.type(answer + ("\n" if answer != "\x04" else ""))
+    if answer == "s":
+        assert f"{run.home}/f" in tty.expect(r"these changes\? ")
+        tty.type("d\n")
+    assert tty.end() == 0
+    kept = os.listdir(f"{run.home}/.local/state/veneer")
+    assert len(kept) == (answer in "k\x04")
+
+
+# Real work
+
+
+@AS_ROOT
+def test_a_package(run):
+    """A real .deb, by the real dpkg, in its real database."""
+    need("dpkg", "dpkg-deb")
+    trees.build(f"{run.home}/p", {
+        "DEBIAN": {"control": "Package: veneer-run-test\nVersion: 1\nArchitecture: all\nMaintainer: x <x@x>\n"
+                              "Description: x\n",
+                   "postinst": trees.File(data="#!/bin/sh\nuseradd -r veneer-run-test || true\necho 1 >/etc/veneer-run-test.conf\n",
+                                          mode=0o755)},
+        "usr": {"bin": {"veneer-run-test": trees.File(data="#!/bin/sh\necho it runs\n", mode=0o755)}}})
+    subprocess.run(["dpkg-deb", "-b", f"{run.home}/p", f"{run.home}/x.deb"], check=True, capture_output=True)
+    out = run.shell("dpkg -i x.deb >/dev/null 2>&1; veneer-run-test; cat /etc/veneer-run-test.conf; "
+                    "dpkg-query -W veneer-run-test", "--keep", layer(run.home))
+    assert out == "it runs\n1\nveneer-run-test\t1\n"
+    assert not os.path.exists("/usr/bin/veneer-run-test") and not os.path.exists("/etc/veneer-run-test.conf")
+    assert run.shell("veneer-run-test; dpkg -r veneer-run-test >/dev/null 2>&1; test -e /usr/bin/veneer-run-test || echo gone",
+                     "--keep", layer(run.home)) == "it runs\ngone\n"
+
+
+def test_within_itself(run):
+    """A run in a run, whose layer lies in what is real to the other."""
+    os.mkdir(f"{run.home}/real")
+    os.chown(f"{run.home}/real", run.uid, run.uid)
+    out = run.shell(f"echo 1 >a; {VENEER} run --keep real/inner sh -c 'cat a; echo 2 >b; ls real/inner'; ls",
+                    "--keep", layer(run.home), "--write", "real")
+    assert out.split() == ["1", "a", "layer", "real"]
+    assert trees.read(f"{run.home}/real/inner/upper{run.home}/b") == b"2\n"
+
+
+# Containers
+
+
+@AS_USER
+def test_as_root_of_a_user_namespace(run):
+    """As in a container without privileges: the right to mount, but not in the initial namespace."""
+    command = run.command("--keep", layer(run.home), "sh", "-c", "id -u; touch f /tmp/veneer-run-test; ls f")
+    at = command.index(VENEER)
+    done = subprocess.run([*command[:at], "unshare", "-Urmpf", "--mount-proc", *command[at:]], cwd=run.home, text=True,
+                          env=run.environment(), capture_output=True, timeout=TIMEOUT, check=False)
+    assert done.stdout.split() == ["0", "f"], done.stderr
+    assert os.path.exists(f"{layer(run.home)}/upper/tmp/veneer-run-test")
+
+
+@AS_ROOT
+def test_as_root_without_the_right_to_mount(run):
+    """As in a container of the usual kind: a user namespace with all its ids is made."""
+    need("setpriv")
+    script = "id -u; touch f; chown 1000:1000 f; stat -c %u f /etc; su -s /bin/sh nobody -c 'id -u'"
+    done = subprocess.run(["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin",
+                           *run.command("--keep", layer(run.home), "sh", "-c", script)], cwd=run.home, text=True,
+                          env=run.environment(), capture_output=True, timeout=TIMEOUT, check=False)
+    assert done.stdout.split() == ["0", "1000", "0", str(65534)], done.stderr
+
+
+@AS_USER
+def test_without_access_to_the_device(run):
+    os.chmod("/dev/fuse", 0o600)
+    try:
+        done = run("--discard", "true")
+    finally:
+        os.chmod("/dev/fuse", 0o666)
+    assert done.returncode == 125
+    assert "/dev/fuse" in done.stderr and "chmod" in done.stderr
+
+
+def test_help(run):
+    done = subprocess.run([VENEER, "run", "--help"], capture_output=True, text=True, check=True)
+    assert "--read-only-root" in done.stdout and shutil.which("sh")
