@@ -25,6 +25,7 @@ static const char *const xattr_names[XATTR_PRIVATE_COUNT][2] = {
 	[XATTR_NLINK] = XATTR_NAMES("nlink"),	     [XATTR_UPPER] = XATTR_NAMES("upper"),
 	[XATTR_UUID] = XATTR_NAMES("uuid"),	     [XATTR_PROTATTR] = XATTR_NAMES("protattr"),
 	[XATTR_TIMES] = XATTR_NAMES("veneer.times"), [XATTR_OWNER] = XATTR_NAMES("veneer.owner"),
+	[XATTR_ASIDE] = XATTR_NAMES("veneer.aside"),
 };
 
 const char *xattr_private_name(enum xattr_namespace ns, enum xattr_private which)

@@ -66,6 +66,7 @@ static bool merge_keeps_private(const struct merge_copy *mc, const char *key)
 		return strcmp(key, xattr_private_name(stack->ns, XATTR_OPAQUE)) &&
 		       strcmp(key, xattr_private_name(stack->ns, XATTR_REDIRECT));
 	return !strcmp(key, xattr_private_name(stack->ns, XATTR_PROTATTR)) ||
+	       !strcmp(key, xattr_private_name(stack->ns, XATTR_OWNER)) ||
 	       !strcmp(key, xattr_private_name(stack->ns, XATTR_TIMES));
 }
 
@@ -176,10 +177,11 @@ static int merge_copy_file(struct merge *merge, const struct stack_dir *dir,
 	*impure |= mc.keeps_origin;
 	int r = copy_make(&copy, to, name, &fd);
 
-	if (r == 0)
-		r = copy_attributes(&copy, fd);
+	/* The marks first: who may not override the mode can write no attributes behind it. */
 	if (r == 0 && is_metacopy)
 		r = mergemarks_metacopy(merge, dir, name, found, fd);
+	if (r == 0)
+		r = copy_attributes(&copy, fd);
 	if (r == 0)
 		r = copy_times(&found->top.st, fd);
 	if (r == 0)
@@ -245,9 +247,10 @@ static int merge_dress(struct merge_copy *mc, const struct stack_dir *dir, int t
 		return r;
 	const struct copy copy = merge_copy_of(mc, dir->parts[0].fd, &st);
 
-	r = copy_attributes(&copy, to);
-	if (r == 0 && impure)
+	if (impure)
 		r = sys_setxattr(to, xattr_private_name(ns, XATTR_IMPURE), "y", 1, 0);
+	if (r == 0)
+		r = copy_attributes(&copy, to);
 	return r < 0 ? r : copy_times(&st, to);
 }
 

@@ -10,6 +10,7 @@
 #include "tools/run.h"
 #include "tools/squash.h"
 #include "tools/status.h"
+#include "tools/unfold.h"
 
 static const struct tool tools[] = {
 	{ "commit", "merge a layer into what lies below it", commit_run },
@@ -18,6 +19,7 @@ static const struct tool tools[] = {
 	{ "run", "run a command on a veneer over everything", run_run },
 	{ "squash", "several layers into a new one", squash_run },
 	{ "status", "what live mounts are made of and do", status_run },
+	{ "unfold", "make a layer readable for any reader of overlay layers", unfold_run },
 };
 
 const struct tool *tools_find(const char *name)
