@@ -139,10 +139,8 @@ int entry_read(int dirfd, const char *name, enum xattr_namespace ns, struct entr
 
 /* ---- names ---- */
 
-static int entry_names_add(const struct sys_dirent *dirent, void *context)
+int entry_names_add(struct entry_names *names, const char *text)
 {
-	struct entry_names *names = context;
-
 	/* Grows by doubling: full whenever the count is a power of two. */
 	if ((names->count & (names->count - 1)) == 0) {
 		size_t size = names->count ? 2 * names->count : 1;
@@ -152,7 +150,7 @@ static int entry_names_add(const struct sys_dirent *dirent, void *context)
 			return -ENOMEM;
 		names->names = more;
 	}
-	char *name = strdup(dirent->name);
+	char *name = strdup(text);
 
 	if (!name)
 		return -ENOMEM;
@@ -160,18 +158,28 @@ static int entry_names_add(const struct sys_dirent *dirent, void *context)
 	return 0;
 }
 
+static int entry_names_visit(const struct sys_dirent *dirent, void *context)
+{
+	return entry_names_add(context, dirent->name);
+}
+
 static int entry_names_compare(const void *a, const void *b)
 {
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+void entry_names_sort(struct entry_names *names)
+{
+	if (names->count > 1)
+		qsort(names->names, names->count, sizeof(*names->names), entry_names_compare);
+}
+
 int entry_names_read(int fd, struct entry_names *names)
 {
 	*names = ENTRY_NAMES_INIT;
-	int r = sys_dir_for_each(fd, entry_names_add, names);
+	int r = sys_dir_for_each(fd, entry_names_visit, names);
 
-	if (r == 0 && names->count > 1)
-		qsort(names->names, names->count, sizeof(*names->names), entry_names_compare);
+	entry_names_sort(names);
 	return r;
 }
 

@@ -43,6 +43,9 @@ struct entry_names {
 
 /* Of the directory @fd, open for reading. 0 or -errno. To be deinitialised in any case. */
 int entry_names_read(int fd, struct entry_names *names);
+/* For names from elsewhere: one more (0 or -ENOMEM), and into their order at the end. */
+int entry_names_add(struct entry_names *names, const char *name);
+void entry_names_sort(struct entry_names *names);
 bool entry_names_has(const struct entry_names *names, const char *name);
 void entry_names_deinit(struct entry_names *names);
 

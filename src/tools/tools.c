@@ -6,6 +6,7 @@
 #include "base/util.h"
 #include "tools/commit.h"
 #include "tools/diff.h"
+#include "tools/export.h"
 #include "tools/fsck.h"
 #include "tools/import.h"
 #include "tools/run.h"
@@ -16,6 +17,7 @@
 static const struct tool tools[] = {
 	{ "commit", "merge a layer into what lies below it", commit_run },
 	{ "diff", "what a layer changes of what lies below it", diff_run },
+	{ "export", "write a layer as an archive of an OCI image layer", export_run },
 	{ "fsck", "what is wrong with a layer, and its repair", fsck_run },
 	{ "import", "make a layer from an archive of an OCI image layer", import_run },
 	{ "run", "run a command on a veneer over everything", run_run },
