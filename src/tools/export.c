@@ -188,15 +188,17 @@ static int export_print_json(const struct export_args *args, const struct target
 			     const struct export *export)
 {
 	const struct export_counts *counts = &export->counts;
-	json_t *root = json_pack(
-		"{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "version", 1,
-		"compression", export_compressions[export_compression(args)], "entries",
-		(json_int_t)counts->entries, "whiteouts", (json_int_t)counts->whiteouts, "opaque",
-		(json_int_t)counts->opaque, "hardlinks", (json_int_t)counts->hardlinks, "bytes",
-		(json_int_t)counts->bytes, "sockets", (json_int_t)counts->sockets, "partial",
-		(json_int_t)counts->partial, "plain_size",
-		(json_int_t)tarwrite_plain_size(export->tar), "size",
-		(json_int_t)tarwrite_size(export->tar));
+	json_t *root = json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+				 "schema", "veneer-export", "version", 1, "compression",
+				 export_compressions[export_compression(args)], "entries",
+				 (json_int_t)counts->entries, "whiteouts",
+				 (json_int_t)counts->whiteouts, "opaque",
+				 (json_int_t)counts->opaque, "hardlinks",
+				 (json_int_t)counts->hardlinks, "bytes", (json_int_t)counts->bytes,
+				 "sockets", (json_int_t)counts->sockets, "partial",
+				 (json_int_t)counts->partial, "plain_size",
+				 (json_int_t)tarwrite_plain_size(export->tar), "size",
+				 (json_int_t)tarwrite_size(export->tar));
 	int r = root ? jsontext_set(root, "layer", target->name) : -ENOMEM;
 
 	if (r == 0)
@@ -227,15 +229,10 @@ static void export_progress(void *context, uint64_t bytes)
 
 static int export_write(struct export *export, struct export_output *output, struct strbuf *why)
 {
-	struct progress progress;
-	int r;
+	progress_begin(export->context, "exporting", 0);
+	int r = export_walk(export, why);
 
-	progress_begin(&progress, "exporting", 0);
-	export->is_interrupted = stop_is_wanted;
-	export->progress = export_progress;
-	export->context = &progress;
-	r = export_walk(export, why);
-	progress_end(&progress);
+	progress_end(export->context);
 	if (r == 0)
 		r = tarwrite_finish(export->tar);
 	if (r < 0 && why->length == 0)
@@ -253,7 +250,13 @@ static int export_layer(const struct export_args *args, struct strbuf *why)
 {
 	_cleanup_export_output_ struct export_output output = EXPORT_OUTPUT_INIT;
 	_cleanup_target_ struct target target = TARGET_INIT;
-	struct export export = { .target = &target };
+	struct progress progress;
+	struct export export = {
+		.target = &target,
+		.is_interrupted = stop_is_wanted,
+		.progress = export_progress,
+		.context = &progress,
+	};
 	int r = export_take_epoch(&export, why);
 
 	if (r == 0)

@@ -88,13 +88,12 @@ static const struct argp import_argp = {
 
 static int import_print_json(const struct import_args *args, const struct import_counts *counts)
 {
-	json_t *root = json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "version", 1,
-				 "entries", (json_int_t)counts->entries, "whiteouts",
-				 (json_int_t)counts->whiteouts, "opaque",
-				 (json_int_t)counts->opaque, "bytes", (json_int_t)counts->bytes,
-				 "implied", (json_int_t)counts->implied, "foreign",
-				 (json_int_t)counts->foreign, "xattrs_dropped",
-				 (json_int_t)counts->xattrs_dropped);
+	json_t *root = json_pack(
+		"{s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "schema", "veneer-import",
+		"version", 1, "entries", (json_int_t)counts->entries, "whiteouts",
+		(json_int_t)counts->whiteouts, "opaque", (json_int_t)counts->opaque, "bytes",
+		(json_int_t)counts->bytes, "implied", (json_int_t)counts->implied, "foreign",
+		(json_int_t)counts->foreign, "xattrs_dropped", (json_int_t)counts->xattrs_dropped);
 	int r = root ? jsontext_set(root, "layer", args->layer) : -ENOMEM;
 
 	if (r == 0 && json_dumpf(root, stdout, JSON_INDENT(2)) == 0)

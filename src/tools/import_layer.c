@@ -24,7 +24,8 @@
 struct import_place {
 	char *parent; /* owned, as is @name */
 	char *name;
-	struct hold hold; /* on the layer to be put on; its upper is -1 if a new one is made */
+	struct hold hold; /* on the directory that has it */
+	bool is_there; /* a layer, to be put on */
 };
 
 static void import_place_deinit(struct import_place *place)
@@ -52,21 +53,19 @@ static bool import_layer_is_empty(int fd)
 	return entry_names_read(fd, &names) == 0 && names.count == 0;
 }
 
-/* The directory is there: empty, or to be put on. */
+/* The directory is there: empty, or to be put on. Nobody may have it mounted. */
 static int import_layer_check(const struct import_request *request, const char *path,
 			      struct import_place *place, struct strbuf *why)
 {
-	_cleanup_close_ int fd = sys_open_path(path, O_RDONLY | O_DIRECTORY);
+	int r = hold_take(path, NULL, &place->hold, why);
 
-	if (fd < 0)
-		return fd;
-	if (import_layer_is_empty(fd))
+	if (r < 0)
+		return r;
+	place->is_there = !import_layer_is_empty(place->hold.upper);
+	if (!place->is_there || request->onto)
 		return 0;
-	if (!request->onto)
-		return import_layer_fail(why, request->layer, -ENOTEMPTY,
-					 "is not empty; --onto puts the archive on top of what is "
-					 "there");
-	return hold_take(path, NULL, &place->hold, why);
+	return import_layer_fail(why, request->layer, -ENOTEMPTY,
+				 "is not empty; --onto puts the archive on top of what is there");
 }
 
 static int import_layer_split(const char *path, struct import_place *place)
@@ -245,7 +244,7 @@ int import_layer(const struct import_request *request, struct import_counts *cou
 	if (tar)
 		tarread_free(tar);
 	if (r == 0)
-		r = place.hold.upper >= 0 ?
+		r = place.is_there ?
 			    import_layer_put_on(request, &tree, &stage, &place, why) :
 			    import_layer_publish(request, &tree, &stage, &place, &first, why);
 	*counts = tree.counts;

@@ -127,6 +127,9 @@ static int tarread_fill(struct tarread *tar, struct tarread_entry *to)
 		return tarread_fail(tar, "its owner's number is out of range");
 	if (archive_entry_size(entry) < 0)
 		return tarread_fail(tar, "its size is negative");
+	/* libarchive takes -1.5 for a half after -1, others for a half before: the fraction says nothing. */
+	if (to->mtime.tv_sec < 0)
+		to->mtime.tv_nsec = 0;
 	if (to->mtime.tv_nsec < 0 || to->mtime.tv_nsec >= 1000000000)
 		return tarread_fail(tar, "its time is out of range");
 	return 1;

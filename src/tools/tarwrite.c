@@ -101,7 +101,9 @@ void tarwrite_begin(struct tarwrite *tar, const struct tarwrite_entry *from)
 	archive_entry_set_mode(to, from->mode);
 	archive_entry_set_uid(to, from->uid);
 	archive_entry_set_gid(to, from->gid);
-	archive_entry_set_mtime(to, from->mtime.tv_sec, from->mtime.tv_nsec);
+	/* libarchive writes a half after -2 as -2.5, which is another time: whole seconds before 1970. */
+	archive_entry_set_mtime(to, from->mtime.tv_sec,
+				from->mtime.tv_sec < 0 ? 0 : from->mtime.tv_nsec);
 	if (from->is_hardlink) {
 		archive_entry_copy_hardlink(to, from->link);
 		return;
