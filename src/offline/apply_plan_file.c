@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Planning what is no directory: above all where the data of a file without data is. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/util.h"
@@ -29,9 +30,14 @@ static int apply_plan_deep_meta(struct apply_visit *visit, const struct apply_pl
 	struct apply *apply = visit->apply;
 	struct apply_meta meta = { .kind = APPLY_META_DEEP, .move = APPLY_NONE };
 	bool is_opaque;
-	int r = apply_mark(&apply->dirs[visit->dir].place, visit->name, place->below, &is_opaque,
-			   &meta.redirect);
+	int r = 0;
 
+	/* A way from the root is right for all names of a file. */
+	if (visit->up.st.stx_nlink > 1)
+		r = asprintf(&meta.redirect, "/%s", place->below) < 0 ? -ENOMEM : 0;
+	else
+		r = apply_mark(&apply->dirs[visit->dir].place, visit->name, place->below,
+			       &is_opaque, &meta.redirect);
 	return r < 0 ? r : apply_add_meta(visit, &meta);
 }
 
