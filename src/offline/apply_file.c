@@ -171,7 +171,7 @@ static int apply_can_link(const struct apply_job *job)
 	if (r < 0 || sys_stat_dev(&st) != job->apply->upper_dev)
 		return r;
 	/* Protecting flags are the last that a file gets; until then it has to say so. */
-	if (apply_attr_protection(job->apply, job->fd))
+	if (apply_attr_protection(job->apply, job->fd) || job->up.foreign)
 		return 0;
 	if (job->apply->stays_layer)
 		return 1;
@@ -255,7 +255,10 @@ static int apply_meta_moved(const struct apply_job *job, const struct apply_move
 
 		return data < 0 ? data : apply_copy_file(job, data, NULL);
 	}
-	r = apply_dress_data(job, fd);
+	struct apply_job moved = *job;
+
+	entry_inherit_owner(&moved.up, &st);
+	r = apply_dress_data(&moved, fd);
 	return r < 0 ? r : apply_publish(stage_dir, stage_name, job->dirfd, job->name);
 }
 
@@ -311,6 +314,20 @@ static int apply_note_protection(const struct apply_job *job)
 	return 0;
 }
 
+/* Ids that an ordinary user's layer could not give a copy: they are those of what is below. */
+static int apply_inherit_owner(struct apply_job *job)
+{
+	struct statx low;
+
+	if (!job->up.foreign)
+		return 0;
+	int r = sys_stat(job->dirfd, job->name, &low);
+
+	if (r == 0)
+		entry_inherit_owner(&job->up, &low);
+	return r == -ENOENT ? 0 : r;
+}
+
 int apply_file(struct apply *apply, const struct apply_job *where)
 {
 	struct apply_job job = *where;
@@ -322,6 +339,8 @@ int apply_file(struct apply *apply, const struct apply_job *where)
 
 	job.apply = apply;
 	job.fd = fd;
+	if (r == 0)
+		r = apply_inherit_owner(&job);
 	if (r == 0 && first) {
 		r = apply_bring_name(&job, first);
 		/* A file system without links, or with no more of them for this file. */

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "offline/apply_internal.h"
 #include "offline/mutate.h"
@@ -124,19 +125,26 @@ static int apply_dress_dir(struct apply *apply, size_t index, int to, bool is_fi
 {
 	_cleanup_close_ int from =
 		apply_open_at(apply->upper_fd, apply->dirs[index].path, O_PATH | O_DIRECTORY);
-	struct statx st;
-	int r = from < 0 ? from : sys_stat(from, "", &st);
+	_cleanup_entry_ struct entry up = ENTRY_INIT;
+	struct statx low;
+	int r = from < 0 ? from : entry_read(from, "", apply->ns, &up);
 
+	if (r == 0)
+		r = sys_stat(to, "", &low);
 	if (r < 0)
 		return r;
+	entry_inherit_owner(&up, &low);
+	/* One that is somebody else's can only have changed in what it holds. */
+	if (up.foreign && !apply->is_root_user && low.stx_uid != geteuid())
+		return 0;
 	const struct apply_attr attr = {
-		.apply = apply, .from = from, .to = to, .st = &st, .is_final = is_final
+		.apply = apply, .from = from, .to = to, .st = &up.st, .is_final = is_final
 	};
 
 	r = apply_attr_copy(&attr);
 	if (r == 0)
 		r = apply_mark_dir(apply, index, to);
-	return r < 0 || !is_final ? r : apply_attr_times(to, &st);
+	return r < 0 || !is_final ? r : apply_attr_times(to, &up.st);
 }
 
 static int apply_make_dir(struct apply *apply, size_t index, int dirfd, const char *name)
@@ -271,7 +279,8 @@ static int apply_prepare_dir(struct apply *apply, int fd)
 		r = apply_remove_tree(fd, APPLY_TEMP);
 	if (r == 0)
 		r = sys_stat(fd, "", &st);
-	if (r == 0 && !apply->is_root_user && (st.stx_mode & 0700) != 0700)
+	if (r == 0 && !apply->is_root_user && st.stx_uid == geteuid() &&
+	    (st.stx_mode & 0700) != 0700)
 		r = mutate_chmod(fd, (st.stx_mode & 07777) | 0700);
 	return r;
 }

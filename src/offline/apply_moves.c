@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "offline/apply_internal.h"
 #include "sys/file.h"
@@ -158,28 +159,40 @@ static int apply_mount_of(struct apply *apply, const char *source, unsigned long
 	return fd < 0 ? fd : sys_mount_id(fd, mount);
 }
 
-/* The topmost directory on the mount that @source's directory lies on. */
+/* Whether things can be put there meanwhile: it stays where it is, and may be written. */
+static bool apply_is_fit_for_stages(struct apply *apply, const char *path)
+{
+	_cleanup_close_ int fd = apply_open_at(apply->dest_fd, path, O_PATH | O_DIRECTORY);
+	size_t dir = apply_find_by_source(apply, path);
+
+	return fd >= 0 && dir != APPLY_NONE && strcmp(apply->dirs[dir].path, path) == 0 &&
+	       sys_may_access(fd, "", W_OK | X_OK);
+}
+
+/* The topmost directory on the mount of @source that is fit for it; -EACCES: there is none. */
 static int apply_find_top(struct apply *apply, const char *source, char **top,
 			  unsigned long long *mount)
 {
-	unsigned long long above;
-	int r = 0;
+	_cleanup_free_ char *at = apply_parent(source);
+	int r = at ? apply_mount_of(apply, at, mount) : -ENOMEM;
+	unsigned long long here = *mount;
 
-	*top = apply_parent(source);
-	if (!*top)
-		return -ENOMEM;
-	r = apply_mount_of(apply, *top, mount);
-	if (r == 0 && *mount == apply->dest_mount)
-		**top = '\0';
-	while (r == 0 && **top) {
-		_cleanup_free_ char *parent = apply_parent(*top);
-
-		r = parent ? apply_mount_of(apply, parent, &above) : -ENOMEM;
-		if (r < 0 || above != *mount)
+	while (r == 0 && here == *mount) {
+		if (apply_is_fit_for_stages(apply, at)) {
+			free(*top);
+			*top = strdup(at);
+			if (!*top)
+				return -ENOMEM;
+		}
+		if (!*at)
 			break;
-		strcpy(*top, parent);
+		char *parent = apply_parent(at);
+
+		free(at);
+		at = parent;
+		r = parent ? apply_mount_of(apply, parent, &here) : -ENOMEM;
 	}
-	return r;
+	return r < 0 ? r : *top ? 0 : -EACCES;
 }
 
 /* Of the directory of the plan, or where it will be made. */
@@ -198,6 +211,11 @@ static int apply_name_stage(struct apply *apply, size_t number)
 	unsigned long long mount, to;
 	int r = apply_find_top(apply, move->source, &top, &mount);
 
+	if (r == -EACCES)
+		return apply_fail(apply, -ENOTSUP,
+				  "%s/%s was renamed, and no directory above it that stays in its "
+				  "place may be written: have it committed as root",
+				  apply->dest, move->source);
 	if (r == 0)
 		r = apply_mount_of_dir(apply, move->to_dir, &to);
 	if (r < 0)

@@ -118,6 +118,11 @@ int apply_plan_file(struct apply_visit *visit)
 	}
 	if (r < 0)
 		return r;
+	if (visit->up.foreign && !visit->apply->is_root_user && visit->step.is_there)
+		return apply_fail(visit->apply, -ENOTSUP,
+				  "%s belongs to somebody else, to whom only root can give the "
+				  "changed file: have it committed as root",
+				  visit->path);
 	if (visit->up.is_metacopy)
 		return apply_plan_meta(visit);
 	apply_tell(visit->apply, visit->step.is_there ? APPLY_REPLACE : APPLY_ADD, visit->path,
