@@ -109,6 +109,19 @@ static const struct argp commit_argp = {
 
 /* ---- what is found ---- */
 
+/* Room for one more in an array that grows by doubling. */
+static int commit_grow(void **array, size_t count, size_t size)
+{
+	if (count & (count - 1))
+		return 0;
+	void *more = reallocarray(*array, count ? 2 * count : 1, size);
+
+	if (!more)
+		return -ENOMEM;
+	*array = more;
+	return 0;
+}
+
 /* From the root of the union. NULL: out of memory. */
 static char *commit_absolute(const char *path)
 {
@@ -120,19 +133,14 @@ static char *commit_absolute(const char *path)
 static void commit_note_action(void *context, const struct apply_action *action)
 {
 	struct commit_report *report = &((struct commit *)context)->report;
+	struct commit_action *more;
 
 	report->counts[action->verb]++;
-	if (!report->is_kept)
-		return;
-	struct commit_action *more =
-		reallocarray(report->actions, report->action_count + 1, sizeof(*more));
-
-	if (!more) {
+	if (commit_grow((void **)&report->actions, report->action_count, sizeof(*more)) < 0) {
 		report->failed = true;
 		return;
 	}
-	report->actions = more;
-	more += report->action_count++;
+	more = &report->actions[report->action_count++];
 	*more = (struct commit_action){ .verb = action->verb, .bytes = action->bytes };
 	more->path = commit_absolute(action->path);
 	more->from = action->from ? commit_absolute(action->from) : NULL;
@@ -142,15 +150,13 @@ static void commit_note_action(void *context, const struct apply_action *action)
 static void commit_note_conflict(void *context, const char *path, const char *what)
 {
 	struct commit_report *report = &((struct commit *)context)->report;
-	struct commit_conflict *more =
-		reallocarray(report->conflicts, report->conflict_count + 1, sizeof(*more));
+	struct commit_conflict *more;
 
-	if (!more) {
+	if (commit_grow((void **)&report->conflicts, report->conflict_count, sizeof(*more)) < 0) {
 		report->failed = true;
 		return;
 	}
-	report->conflicts = more;
-	more += report->conflict_count++;
+	more = &report->conflicts[report->conflict_count++];
 	more->path = commit_absolute(path);
 	more->what = strdup(what);
 	report->failed |= !more->path || !more->what;
@@ -176,7 +182,7 @@ static int commit_hold(struct commit *commit, struct strbuf *why)
 		return 0;
 	if (r != -EBUSY)
 		ask_explain(geteuid(), r, &reason);
-	return commit_fail(why, r, "%s cannot be held still: %s; unmount it first",
+	return commit_fail(why, r, "%s cannot be held still: %s; or unmount it first",
 			   commit->target.mount_point,
 			   reason.length > 0 ? reason.data : strerror(-r));
 }
@@ -212,7 +218,7 @@ static bool commit_is_agreed(const struct commit *commit, const char *dest)
 
 static int commit_check(struct commit *commit, struct strbuf *why)
 {
-	if (commit->report.failed)
+	if (commit->report.failed || commit_report_settle(&commit->report) < 0)
 		return -ENOMEM;
 	if (commit->report.conflict_count == 0 || commit->args->force)
 		return 0;
@@ -290,7 +296,6 @@ static int commit_main(struct commit *commit, struct strbuf *why)
 		return r;
 	commit->end.layer = commit->target.name;
 	commit->end.is_dry = args->dry_run;
-	commit->report.is_kept = args->dry_run || args->as_json;
 	const char *dest = args->to			   ? args->to :
 			   commit->target.lowers.count > 0 ? commit->target.lowers.items[0].path :
 							     "what is below";

@@ -22,11 +22,12 @@ struct commit_report {
 	} * conflicts;
 	size_t action_count, conflict_count;
 	uint64_t counts[APPLY_LINK + 1];
-	bool is_kept; /* each action is wanted, not only how many there are */
 	bool failed; /* out of memory */
 };
 
 void commit_report_deinit(struct commit_report *report);
+/* A name that something was renamed away from is not removed besides. 0 or -ENOMEM. */
+int commit_report_settle(struct commit_report *report);
 
 /* How a commit ended, for the report. */
 struct commit_end {

@@ -5,7 +5,9 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/cleanup.h"
 #include "base/util.h"
 #include "format/jsontext.h"
 #include "tools/commit.h"
@@ -31,6 +33,37 @@ void commit_report_deinit(struct commit_report *report)
 	}
 	free(report->actions);
 	free(report->conflicts);
+}
+
+static int commit_compare_names(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int commit_report_settle(struct commit_report *report)
+{
+	size_t moved = 0, kept = 0;
+	_cleanup_free_ char **from = calloc(report->counts[APPLY_MOVE] + 1, sizeof(*from));
+
+	if (!from)
+		return -ENOMEM;
+	for (size_t i = 0; i < report->action_count; i++)
+		if (report->actions[i].verb == APPLY_MOVE && report->actions[i].from)
+			from[moved++] = report->actions[i].from;
+	qsort(from, moved, sizeof(*from), commit_compare_names);
+	for (size_t i = 0; i < report->action_count; i++) {
+		struct commit_action *action = &report->actions[i];
+
+		if (action->verb == APPLY_REMOVE &&
+		    bsearch(&action->path, from, moved, sizeof(*from), commit_compare_names)) {
+			report->counts[APPLY_REMOVE]--;
+			free(action->path);
+			continue;
+		}
+		report->actions[kept++] = *action;
+	}
+	report->action_count = kept;
+	return 0;
 }
 
 /* ---- for people ---- */

@@ -219,10 +219,12 @@ def test_dry_run(make):
     u = make(lower(), opts=INDEXED)
     types(u.mnt)
     moved_files_and_links(u)
+    os.rename(u / "dir", u / "dir2")
     u.umount()
     before = look(u.low()), look(u.upper), look(u.work)
     said = commit(u, "--dry-run")
     assert "replace /big\n" in said and "remove  /a/two\n" in said and "move    /hole -> /hole2\n" in said
+    assert "move    /dir -> /dir2\n" in said and "remove  /dir\n" not in said
     text = commit(u, "--dry-run", "--json")
     commands.check_form("commit", text)
     told = json.loads(text)
@@ -398,3 +400,47 @@ def test_unfinished_goes_on_to_where_it_began(make, scratch):
     assert copy in refuse(u)
     commit(u, "--to", copy)
     assert trees.read(f"{copy}/a/one") == b"1"
+
+
+# A mount that is in use
+
+@pytest.mark.veneer_only("the kernel's mounts cannot stand still")
+@pytest.mark.parametrize("scenario", [each for each in SCENARIOS if each is not rich], ids=lambda s: s.__name__)
+def test_live(make, scenario):
+    """Everybody sees the same tree as before, and what is open stays open."""
+    u = make(lower(), opts=[*FEATURES, "data=served"])
+    scenario(u.mnt)
+    u.write("open", "before")
+    want = u.snapshot(nlink=False)
+    with open(u / "open", "r+b", buffering=0) as file, open(u / "open", "rb") as reader:
+        commands.ask("commit", u.mnt)
+        same(want, u.snapshot())
+        same(want, trees.snapshot(u.low()))
+        assert reader.read() == b"before"
+        file.write(b"after ")
+        reader.seek(0)
+        assert reader.read() == b"after "
+    assert u.read("open") == b"after "
+    u.write("more", "more")
+    os.unlink(u / "open")
+    commands.ask("commit", u.mnt)
+    assert trees.read(u.low("more")) == b"more" and not os.path.exists(u.low("open"))
+    want = u.snapshot()
+    u.umount()
+    same(want, trees.snapshot(u.low()))
+
+
+@pytest.mark.veneer_only("the kernel's mounts cannot stand still")
+def test_live_dry_run(make):
+    u = make(lower())
+    u.write("a/one", "1")
+    before = look(u.low())
+    assert "replace /a/one\n" in commands.ask("commit", "-n", u.mnt)
+    same(before, look(u.low()))
+
+
+@pytest.mark.veneer_only("the kernel's mounts cannot stand still")
+def test_live_read_only(union_factory):
+    u = union_factory(lower(), {"x": "x"}, readonly=True).mount()
+    done = commands.run("commit", u.mnt)
+    assert done.returncode == 1 and "no upper" in done.stderr
