@@ -124,7 +124,8 @@ static int workdir_check_features(struct core *core, const char *path, struct st
 
 mode_t workdir_mode(const struct core *core)
 {
-	return core->can_override ? 0 : 0700;
+	/* An ordinary user is root only in a namespace, and works on the layer outside of it as well. */
+	return core->can_override && !core->owners.are_partial ? 0 : 0700;
 }
 
 /* A default ACL of workdir= must not reach what is prepared in `work`. */

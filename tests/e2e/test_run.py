@@ -177,12 +177,12 @@ def test_it_keeps_what_it_was_given(run):
     os.mkdir(f"{run.home}/sub dir")
     os.chmod(f"{run.home}/sub dir", 0o777)
     read_end, write_end = os.pipe()
-    script = f'pwd; echo "$MARK"; umask; cat; cat /dev/fd/{read_end}; ls /proc/self/fd | wc -l'
+    script = f'pwd; echo "$MARK"; umask; cat; cat <&{read_end}; ls /proc/self/fd | wc -l'
     os.write(write_end, b"seven\n")
     os.close(write_end)
     old = os.umask(0o027)
     try:
-        done = run("--discard", "sh", "-c", script, cwd=f"{run.home}/sub dir", env={"MARK": "it is"}, input="in\n",
+        done = run("--discard", "bash", "-c", script, cwd=f"{run.home}/sub dir", env={"MARK": "it is"}, input="in\n",
                    pass_fds=[read_end])
     finally:
         os.umask(old)
