@@ -183,6 +183,7 @@ static int apply_plan_merged_dir(struct apply_visit *visit)
 	if (r < 0)
 		return r;
 	if (visit->step.is_there) {
+		entry_inherit_owner(&visit->up, &low->st);
 		int checked = apply_check_visit(visit);
 
 		if (checked < 0)

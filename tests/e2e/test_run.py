@@ -319,6 +319,25 @@ def test_discard_leaves_nothing(run):
     assert not os.path.exists(f"{run.home}/a")
 
 
+def test_commit_makes_it_real(run):
+    """Also below directories that are not the user's."""
+    trees.build(f"{run.home}/t", {"f": "x", "gone": "y"})
+    for name in ("t", "t/f", "t/gone"):
+        os.chown(f"{run.home}/{name}", run.uid, run.uid)
+    done = run("--keep", layer(run.home), "sh", "-c", "cd t; echo new >f; rm gone; mkdir d; touch d/n")
+    assert done.returncode == 0, done.stderr
+    # What others do meanwhile in the directory above is no business of this test.
+    done = run("--keep", layer(run.home), "--commit", "true")
+    assert done.returncode == 0 or "/var/tmp was changed" in done.stderr, done.stderr
+    if done.returncode:
+        subprocess.run(run.command()[:-2] + [VENEER, "commit", "--force", layer(run.home)], check=True, cwd=run.home)
+    assert trees.read(f"{run.home}/t/f") == b"new\n"
+    assert sorted(os.listdir(f"{run.home}/t")) == ["d", "f"]
+    assert os.stat(f"{run.home}/t/d/n").st_uid == run.uid
+    assert os.stat("/var").st_uid == 0
+    assert os.listdir(f"{layer(run.home)}/upper") == []
+
+
 # What is not the layer's
 
 
