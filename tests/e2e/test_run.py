@@ -599,7 +599,7 @@ def test_interrupt_from_the_terminal(terminal):
 
 def test_job_control(terminal):
     """Ctrl-Z stops the job for the shell, fg goes on with it, Ctrl-C ends it."""
-    tty = terminal("--discard", "sh", "-c", "echo u''p; read x; echo got $x; sleep 1000")
+    tty = terminal("--discard", "sh", "-c", "echo u''p; read x; echo got $x; exec sleep 1000")
     tty.expect(r"\nup")
     time.sleep(0.1)
     tty.type("\x1a")
@@ -608,6 +608,7 @@ def test_job_control(terminal):
     tty.expect(r"veneer[^\n]*\n")
     tty.type("word\n")
     tty.expect("got word\r\n")
+    time.sleep(0.2)  # else the shell may take it between starting sleep and waiting for it
     tty.type("\x03")
     tty.expect(r"\$ ")
     tty.type("echo st=$?\n")
