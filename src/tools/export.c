@@ -20,6 +20,7 @@
 #include "tools/locate.h"
 #include "tools/progress.h"
 #include "tools/stop.h"
+#include "tools/tarlib.h"
 
 #define EXPORT_EPOCH "SOURCE_DATE_EPOCH"
 
@@ -286,6 +287,8 @@ int export_run(int argc, char **argv)
 	int r = args_parse(&export_argp, argc, argv, false, &args);
 
 	stop_catch();
+	if (r == 0)
+		r = tarlib_check(&why);
 	if (r == 0)
 		r = export_layer(&args, &why);
 	if (r < 0)

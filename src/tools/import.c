@@ -18,6 +18,7 @@
 #include "tools/human.h"
 #include "tools/progress.h"
 #include "tools/stop.h"
+#include "tools/tarlib.h"
 
 enum {
 	IMPORT_KEY_ONTO = ARGS_KEY_FIRST,
@@ -184,6 +185,8 @@ int import_run(int argc, char **argv)
 	int r = args_parse(&import_argp, argc, argv, false, &args);
 
 	stop_catch();
+	if (r == 0)
+		r = tarlib_check(&why);
 	if (r == 0)
 		r = import_file(&args, &counts, &why);
 	if (r == 0 && args.as_json)

@@ -7,8 +7,6 @@
  */
 #include "tools/tarread.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <errno.h>
 #include <locale.h>
 #include <stdlib.h>
@@ -18,10 +16,12 @@
 #include "base/cleanup.h"
 #include "base/strbuf.h"
 #include "format/xattr_name.h"
+#include "tools/tarlib.h"
 
 #define TARREAD_BLOCK_SIZE (128 * 1024)
 
 struct tarread {
+	const struct tarlib *lib; /* constant */
 	struct archive *archive; /* owned */
 	struct archive_entry *entry; /* of libarchive: the last one read */
 	locale_t locale, before; /* the C locale, owned, and the one in force before */
@@ -37,22 +37,26 @@ static int tarread_fail(struct tarread *tar, const char *reason)
 /* libarchive's own numbers for "damaged" and the like are below 0, or no errno at all. */
 static int tarread_error(struct tarread *tar)
 {
-	int error = archive_errno(tar->archive);
+	int error = tar->lib->archive_errno(tar->archive);
 
-	tar->reason = archive_error_string(tar->archive) ? NULL : "it is damaged or ends too early";
+	tar->reason = tar->lib->archive_error_string(tar->archive) ?
+			      NULL :
+			      "it is damaged or ends too early";
 	if (error == ENOMEM || error == EIO || error == EISDIR || error == EACCES)
 		return -error;
 	return -EBADMSG;
 }
 
-static bool tarread_supports(struct archive *archive)
+static bool tarread_supports(const struct tarread *tar)
 {
+	struct archive *archive = tar->archive;
+
 	/* Not all that libarchive can: it starts programs for what it has no library for. */
-	return archive_read_support_filter_gzip(archive) == ARCHIVE_OK &&
-	       archive_read_support_filter_bzip2(archive) == ARCHIVE_OK &&
-	       archive_read_support_filter_xz(archive) == ARCHIVE_OK &&
-	       archive_read_support_filter_zstd(archive) == ARCHIVE_OK &&
-	       archive_read_support_format_tar(archive) == ARCHIVE_OK;
+	return tar->lib->archive_read_support_filter_gzip(archive) == ARCHIVE_OK &&
+	       tar->lib->archive_read_support_filter_bzip2(archive) == ARCHIVE_OK &&
+	       tar->lib->archive_read_support_filter_xz(archive) == ARCHIVE_OK &&
+	       tar->lib->archive_read_support_filter_zstd(archive) == ARCHIVE_OK &&
+	       tar->lib->archive_read_support_format_tar(archive) == ARCHIVE_OK;
 }
 
 struct tarread *tarread_new(int fd)
@@ -61,20 +65,25 @@ struct tarread *tarread_new(int fd)
 
 	if (!tar)
 		return NULL;
-	tar->archive = archive_read_new();
+	tar->lib = tarlib_get();
+	if (!tar->lib) {
+		free(tar);
+		return NULL;
+	}
+	tar->archive = tar->lib->archive_read_new();
 	tar->locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
 	if (tar->locale)
 		tar->before = uselocale(tar->locale);
-	if (!tar->archive || !tar->locale || !tarread_supports(tar->archive))
+	if (!tar->archive || !tar->locale || !tarread_supports(tar))
 		return tarread_free(tar);
 	/* A failure shows again at the first entry, with its reason. */
-	archive_read_open_fd(tar->archive, fd, TARREAD_BLOCK_SIZE);
+	tar->lib->archive_read_open_fd(tar->archive, fd, TARREAD_BLOCK_SIZE);
 	return tar;
 }
 
 struct tarread *tarread_free(struct tarread *tar)
 {
-	archive_read_free(tar->archive);
+	tar->lib->archive_read_free(tar->archive);
 	if (tar->locale) {
 		uselocale(tar->before);
 		freelocale(tar->locale);
@@ -85,14 +94,15 @@ struct tarread *tarread_free(struct tarread *tar)
 
 const char *tarread_reason(const struct tarread *tar)
 {
-	const char *reason = tar->reason ? tar->reason : archive_error_string(tar->archive);
+	const char *reason = tar->reason ? tar->reason :
+					   tar->lib->archive_error_string(tar->archive);
 
 	return reason ? reason : "it is damaged";
 }
 
 uint64_t tarread_done(const struct tarread *tar)
 {
-	int64_t done = archive_filter_bytes(tar->archive, -1);
+	int64_t done = tar->lib->archive_filter_bytes(tar->archive, -1);
 
 	return done > 0 ? (uint64_t)done : 0;
 }
@@ -105,27 +115,29 @@ static bool tarread_is_id(int64_t id)
 static int tarread_fill(struct tarread *tar, struct tarread_entry *to)
 {
 	struct archive_entry *entry = tar->entry;
-	const char *hardlink = archive_entry_hardlink(entry);
+	const char *hardlink = tar->lib->archive_entry_hardlink(entry);
 
 	*to = (struct tarread_entry){
-		.path = archive_entry_pathname(entry),
-		.link = hardlink ? hardlink : archive_entry_symlink(entry),
+		.path = tar->lib->archive_entry_pathname(entry),
+		.link = hardlink ? hardlink : tar->lib->archive_entry_symlink(entry),
 		.is_hardlink = hardlink != NULL,
-		.mode = archive_entry_mode(entry),
-		.uid = (uid_t)archive_entry_uid(entry),
-		.gid = (gid_t)archive_entry_gid(entry),
-		.rdev = makedev(archive_entry_rdevmajor(entry), archive_entry_rdevminor(entry)),
-		.size = (uint64_t)archive_entry_size(entry),
-		.mtime.tv_sec = archive_entry_mtime(entry),
-		.mtime.tv_nsec = archive_entry_mtime_nsec(entry),
+		.mode = tar->lib->archive_entry_mode(entry),
+		.uid = (uid_t)tar->lib->archive_entry_uid(entry),
+		.gid = (gid_t)tar->lib->archive_entry_gid(entry),
+		.rdev = makedev(tar->lib->archive_entry_rdevmajor(entry),
+				tar->lib->archive_entry_rdevminor(entry)),
+		.size = (uint64_t)tar->lib->archive_entry_size(entry),
+		.mtime.tv_sec = tar->lib->archive_entry_mtime(entry),
+		.mtime.tv_nsec = tar->lib->archive_entry_mtime_nsec(entry),
 	};
 	if (!to->path || !*to->path)
 		return tarread_fail(tar, "an entry has no name");
 	if (S_ISLNK(to->mode) && !hardlink && (!to->link || !*to->link))
 		return tarread_fail(tar, "a symbolic link leads nowhere");
-	if (!tarread_is_id(archive_entry_uid(entry)) || !tarread_is_id(archive_entry_gid(entry)))
+	if (!tarread_is_id(tar->lib->archive_entry_uid(entry)) ||
+	    !tarread_is_id(tar->lib->archive_entry_gid(entry)))
 		return tarread_fail(tar, "its owner's number is out of range");
-	if (archive_entry_size(entry) < 0)
+	if (tar->lib->archive_entry_size(entry) < 0)
 		return tarread_fail(tar, "its size is negative");
 	/* libarchive takes -1.5 for a half after -1, others for a half before: the fraction says nothing. */
 	if (to->mtime.tv_sec < 0)
@@ -137,14 +149,14 @@ static int tarread_fill(struct tarread *tar, struct tarread_entry *to)
 
 int tarread_next(struct tarread *tar, struct tarread_entry *entry)
 {
-	int r = archive_read_next_header(tar->archive, &tar->entry);
+	int r = tar->lib->archive_read_next_header(tar->archive, &tar->entry);
 
 	tar->reason = NULL;
 	/* The end is marked by blocks of zeros, which come where a header would: an archive that was
 	 * cut off between two entries has none. */
 	if (r == ARCHIVE_EOF)
-		return archive_filter_bytes(tar->archive, 0) >
-				       archive_read_header_position(tar->archive) ?
+		return tar->lib->archive_filter_bytes(tar->archive, 0) >
+				       tar->lib->archive_read_header_position(tar->archive) ?
 			       0 :
 			       tarread_fail(tar, "it ends too early");
 	/* A warning is about the character set. */
@@ -154,7 +166,7 @@ int tarread_next(struct tarread *tar, struct tarread_entry *entry)
 int tarread_data(struct tarread *tar, const void **data, size_t *size, uint64_t *offset)
 {
 	la_int64_t at = 0;
-	int r = archive_read_data_block(tar->archive, data, size, &at);
+	int r = tar->lib->archive_read_data_block(tar->archive, data, size, &at);
 
 	tar->reason = NULL;
 	if (r == ARCHIVE_EOF)
@@ -169,7 +181,7 @@ int tarread_data(struct tarread *tar, const void **data, size_t *size, uint64_t 
 
 unsigned int tarread_xattr_rewind(struct tarread *tar)
 {
-	return (unsigned int)archive_entry_xattr_reset(tar->entry);
+	return (unsigned int)tar->lib->archive_entry_xattr_reset(tar->entry);
 }
 
 static int tarread_hex(char c)
@@ -211,7 +223,7 @@ int tarread_xattr(struct tarread *tar, char *key, const void **value, size_t *si
 	const char *encoded;
 
 	tar->reason = NULL;
-	if (archive_entry_xattr_next(tar->entry, &encoded, value, size) != ARCHIVE_OK)
+	if (tar->lib->archive_entry_xattr_next(tar->entry, &encoded, value, size) != ARCHIVE_OK)
 		return 0;
 	if (!tarread_decode(encoded, key))
 		return tarread_fail(tar, "an extended attribute's name is too long");
