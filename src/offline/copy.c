@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "format/acl.h"
+#include "offline/mutate.h"
 #include "sys/copy.h"
 #include "sys/dir.h"
 #include "sys/file.h"
@@ -24,19 +25,19 @@ static int copy_make_symlink(const struct copy *copy, int dirfd, const char *nam
 	if (size < 0)
 		return (int)size;
 	target[size] = '\0';
-	return sys_symlink(target, dirfd, name);
+	return mutate_symlink(target, dirfd, name);
 }
 
 static int copy_make_regular(const struct copy *copy, int dirfd, const char *name, int *fdp)
 {
-	_cleanup_close_ int fd = sys_open(dirfd, name, O_RDWR | O_CREAT | O_EXCL, 0600);
+	_cleanup_close_ int fd = mutate_create(dirfd, name, O_RDWR, 0600);
 
 	if (fd < 0)
 		return fd;
 	int r = copy_data(copy, fd);
 
 	if (r < 0)
-		sys_unlink(dirfd, name);
+		mutate_unlink(dirfd, name);
 	else
 		*fdp = fd_take(&fd);
 	return r;
@@ -50,27 +51,27 @@ int copy_make(const struct copy *copy, int dirfd, const char *name, int *fd)
 	if (S_ISREG(mode))
 		return copy_make_regular(copy, dirfd, name, fd);
 	if (S_ISDIR(mode))
-		r = sys_mkdir(dirfd, name, 0700);
+		r = mutate_mkdir(dirfd, name, 0700);
 	else if (S_ISLNK(mode))
 		r = copy_make_symlink(copy, dirfd, name);
 	else
-		r = sys_mknod(dirfd, name, (mode & S_IFMT) | 0600, sys_stat_rdev(copy->st));
+		r = mutate_mknod(dirfd, name, (mode & S_IFMT) | 0600, sys_stat_rdev(copy->st));
 	if (r < 0)
 		return r;
 	r = sys_open(dirfd, name, O_PATH | O_NOFOLLOW, 0);
 	if (r >= 0)
 		*fd = r;
 	else if (S_ISDIR(mode))
-		sys_rmdir(dirfd, name);
+		mutate_rmdir(dirfd, name);
 	else
-		sys_unlink(dirfd, name);
+		mutate_unlink(dirfd, name);
 	return r < 0 ? r : 0;
 }
 
 int copy_data(const struct copy *copy, int to)
 {
 	if (copy->no_data || copy->st->stx_size == 0)
-		return copy->st->stx_size ? sys_truncate(to, (off_t)copy->st->stx_size) : 0;
+		return copy->st->stx_size ? mutate_truncate(to, copy->st->stx_size) : 0;
 	_cleanup_close_ int from = sys_reopen(copy->data >= 0 ? copy->data : copy->from, O_RDONLY);
 
 	if (from < 0)
@@ -85,7 +86,7 @@ int copy_data(const struct copy *copy, int to)
 		.context = copy->context,
 	};
 
-	return sys_copy_data(&data);
+	return mutate_copy_data(&data);
 }
 
 /* ---- what belongs to it ---- */
@@ -101,7 +102,7 @@ static int copy_xattr(const struct copy *copy, const char *key, int to)
 {
 	_cleanup_free_ char *value = NULL;
 	ssize_t size = sys_getxattr_alloc(copy->from, key, &value);
-	int r = size < 0 ? (int)size : sys_setxattr(to, key, value, (size_t)size, 0);
+	int r = size < 0 ? (int)size : mutate_setxattr(to, key, value, (size_t)size);
 
 	if (size == -ENODATA)
 		return 0; /* a name that has no value to this reader */
@@ -139,7 +140,7 @@ static int copy_fsflags(const struct copy *copy, int to)
 
 	if (to_fd < 0 || sys_get_fsflags(to_fd, &own) < 0)
 		return 0;
-	int r = sys_set_fsflags(to_fd, own | (flags & copied));
+	int r = mutate_set_fsflags(to_fd, own | (flags & copied));
 
 	return r == -EOPNOTSUPP || r == -ENOTTY || r == -EPERM ? 0 : r;
 }
@@ -152,13 +153,13 @@ int copy_attributes(const struct copy *copy, int to)
 
 	/* The owner first: a change of owner takes set-id bits and capabilities away. */
 	if (r == 0 && (made.stx_uid != st->stx_uid || made.stx_gid != st->stx_gid))
-		r = sys_chown(to, st->stx_uid, st->stx_gid);
+		r = mutate_chown(to, st->stx_uid, st->stx_gid);
 	if (r == 0)
 		r = copy_xattrs(copy, to);
 	if (r == 0)
 		r = copy_fsflags(copy, to);
 	if (r == 0 && !S_ISLNK(st->stx_mode))
-		r = sys_chmod(to, st->stx_mode & 07777);
+		r = mutate_chmod(to, st->stx_mode & 07777);
 	return r;
 }
 
@@ -169,7 +170,7 @@ int copy_times(const struct statx *st, int to)
 		{ st->stx_mtime.tv_sec, st->stx_mtime.tv_nsec },
 	};
 
-	return sys_utimens(to, times);
+	return mutate_utimens(to, times);
 }
 
 int copy_object(const struct copy *copy, int dirfd, const char *name)
@@ -202,7 +203,7 @@ static int copy_empty(int dirfd, const char *name)
 	if (path < 0)
 		return path;
 	/* Whoever may not override modes must be let in. */
-	sys_chmod(path, 0700);
+	mutate_chmod(path, 0700);
 	_cleanup_close_ int fd = sys_reopen(path, O_RDONLY | O_DIRECTORY);
 
 	return fd < 0 ? fd : sys_dir_for_each(fd, copy_remove_entry, &fd);
@@ -210,14 +211,14 @@ static int copy_empty(int dirfd, const char *name)
 
 int copy_remove(int dirfd, const char *name)
 {
-	int r = sys_unlink(dirfd, name);
+	int r = mutate_unlink(dirfd, name);
 
 	if (r != -EISDIR && r != -EPERM)
 		return r;
 	do {
 		r = copy_empty(dirfd, name);
 		if (r == 0)
-			r = sys_rmdir(dirfd, name);
+			r = mutate_rmdir(dirfd, name);
 	} while (r == -ENOTEMPTY);
 	return r;
 }

@@ -11,6 +11,7 @@
 #include "offline/entry.h"
 #include "offline/keepaside.h"
 #include "offline/merge.h"
+#include "offline/mutate.h"
 #include "sys/copy.h"
 #include "sys/file.h"
 #include "sys/xattr.h"
@@ -85,15 +86,15 @@ static int flatten_copy_data(struct flatten *flatten, const struct stack_found *
 		.progress = flatten_progress,
 		.context = flatten,
 	};
-	int r = sys_copy_data(&copy);
+	int r = mutate_copy_data(&copy);
 
-	return r < 0 ? r : sys_fsync(to, false);
+	return r < 0 ? r : mutate_fsync(to);
 }
 
 /* Absent is as good as removed. */
 static int flatten_remove_mark(const struct flatten *flatten, int fd, enum xattr_private which)
 {
-	int r = sys_removexattr(fd, flatten_key(flatten, which));
+	int r = mutate_removexattr(fd, flatten_key(flatten, which));
 
 	return r == -ENODATA ? 0 : r;
 }
@@ -118,9 +119,9 @@ static int flatten_file(struct flatten *flatten, const struct stack_found *found
 		r = flatten_remove_mark(flatten, found->top.fd, XATTR_METACOPY);
 	if (r == 0)
 		r = flatten_remove_mark(flatten, found->top.fd, XATTR_REDIRECT);
-	if (r == 0)
-		r = keepaside_end(found->top.fd, ns);
-	return r;
+	int put_back = keepaside_end(found->top.fd, ns);
+
+	return r < 0 ? r : put_back;
 }
 
 /* ---- directories ---- */
@@ -144,14 +145,14 @@ static int flatten_make_tree(struct flatten *flatten, struct stack_dir *dir, int
 		.progress = flatten_merge_progress,
 		.context = flatten,
 	};
-	int r = sys_mkdir(flatten->work, FLATTEN_TREE, 0700);
+	int r = mutate_mkdir(flatten->work, FLATTEN_TREE, 0700);
 	_cleanup_close_ int fd =
 		r < 0 ? r : sys_open(flatten->work, FLATTEN_TREE, O_PATH | O_DIRECTORY, 0);
 
 	if (fd < 0)
 		return fd;
 	/* While it may be written. */
-	r = sys_setxattr(fd, flatten_key(flatten, XATTR_OPAQUE), "y", 1, 0);
+	r = mutate_setxattr(fd, flatten_key(flatten, XATTR_OPAQUE), "y", 1);
 	if (r == 0)
 		r = merge_into(&merge, dir, fd);
 	if (r == 0)
@@ -175,22 +176,22 @@ static int flatten_exchange(struct flatten *flatten, const struct stack_dir *par
 	_cleanup_close_ int new = sys_open(flatten->work, FLATTEN_TREE, O_RDONLY | O_DIRECTORY, 0);
 	_cleanup_close_ int in = new < 0 ? -1 :
 					   sys_reopen(parent->parts[0].fd, O_RDONLY | O_DIRECTORY);
-	int r = new < 0 ? new : in < 0 ? in : sys_syncfs(new);
+	int r = new < 0 ? new : in < 0 ? in : mutate_syncfs(new);
 
 	if (r == 0)
 		r = keepaside_begin(in, ns);
 	if (r == 0)
-		r = sys_rename(flatten->work, FLATTEN_TREE, in, name, RENAME_EXCHANGE);
+		r = mutate_rename(flatten->work, FLATTEN_TREE, in, name, RENAME_EXCHANGE);
 	if (r == -EACCES) {
 		r = keepaside_begin(new, ns);
 		if (r == 0)
-			r = sys_chmod(new, 0700);
+			r = mutate_chmod(new, 0700);
 		if (r == 0)
 			r = keepaside_begin(old, ns);
 		if (r == 0)
-			r = sys_chmod(old, 0700);
+			r = mutate_chmod(old, 0700);
 		if (r == 0)
-			r = sys_rename(flatten->work, FLATTEN_TREE, in, name, RENAME_EXCHANGE);
+			r = mutate_rename(flatten->work, FLATTEN_TREE, in, name, RENAME_EXCHANGE);
 		if (r == 0)
 			r = keepaside_end(new, ns);
 		else
@@ -198,7 +199,7 @@ static int flatten_exchange(struct flatten *flatten, const struct stack_dir *par
 	}
 	int put_back = keepaside_end(in, ns);
 
-	return r < 0 ? r : put_back < 0 ? put_back : sys_fsync(in, false);
+	return r < 0 ? r : put_back < 0 ? put_back : mutate_fsync(in);
 }
 
 static int flatten_directory(struct flatten *flatten, const struct stack_dir *parent,
@@ -206,7 +207,7 @@ static int flatten_directory(struct flatten *flatten, const struct stack_dir *pa
 {
 	if (flatten_only_looks(flatten))
 		return 0;
-	int r = sys_mkdir(flatten->work, FLATTEN_SPARE, 0700);
+	int r = mutate_mkdir(flatten->work, FLATTEN_SPARE, 0700);
 	_cleanup_close_ int spare =
 		r < 0 ? r : sys_open(flatten->work, FLATTEN_SPARE, O_PATH | O_DIRECTORY, 0);
 

@@ -3,9 +3,9 @@
 
 #include <errno.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 
 #include "format/aside.h"
+#include "offline/mutate.h"
 #include "sys/file.h"
 #include "sys/xattr.h"
 
@@ -34,7 +34,12 @@ static int keepaside_open_up(int fd, const struct statx *st)
 {
 	mode_t need = S_ISDIR(st->stx_mode) ? S_IRWXU : S_IRUSR | S_IWUSR;
 
-	return sys_chmod(fd, (st->stx_mode & 07777) | need);
+	return mutate_chmod(fd, (st->stx_mode & 07777) | need);
+}
+
+bool keepaside_is_open(int fd, enum xattr_namespace ns)
+{
+	return sys_getxattr(fd, xattr_private_name(ns, XATTR_ASIDE), NULL, 0) >= 0;
 }
 
 int keepaside_begin(int fd, enum xattr_namespace ns)
@@ -43,19 +48,22 @@ int keepaside_begin(int fd, enum xattr_namespace ns)
 	uint8_t value[ASIDE_SIZE_MAX];
 	struct aside aside;
 	struct statx st;
+
+	if (keepaside_is_open(fd, ns))
+		return 0;
 	int r = keepaside_read(fd, &st, &aside);
 
 	if (r < 0)
 		return r;
 	size_t size = aside_encode(&aside, value);
 
-	r = sys_setxattr(fd, key, value, size, XATTR_CREATE);
+	r = mutate_setxattr(fd, key, value, size);
 	if (r == -EACCES) {
 		r = keepaside_open_up(fd, &st);
 		if (r == 0)
-			r = sys_setxattr(fd, key, value, size, XATTR_CREATE);
+			r = mutate_setxattr(fd, key, value, size);
 	}
-	return r == -EEXIST ? 0 : r;
+	return r;
 }
 
 int keepaside_end(int fd, enum xattr_namespace ns)
@@ -71,22 +79,20 @@ int keepaside_end(int fd, enum xattr_namespace ns)
 	int r = aside_decode(value, (size_t)size, &aside);
 
 	if (r == 0 && aside.capability_size > 0)
-		r = sys_setxattr(fd, KEEPASIDE_CAPABILITY, aside.capability, aside.capability_size,
-				 0);
+		r = mutate_setxattr(fd, KEEPASIDE_CAPABILITY, aside.capability,
+				    aside.capability_size);
 	if (r == 0)
-		r = sys_utimens(fd, (const struct timespec[]){ aside.atime, aside.mtime });
+		r = mutate_utimens(fd, (const struct timespec[]){ aside.atime, aside.mtime });
 	if (r == 0)
-		r = sys_stat(fd, "", &st);
-	/* The attribute goes while it may still be written; its loss is no loss from here on, but for
-	 * the mode. */
+		r = mutate_chmod(fd, aside.mode);
 	if (r == 0)
-		r = sys_removexattr(fd, key);
-	if (r == 0 && (st.stx_mode & 07777) != aside.mode)
-		r = sys_chmod(fd, aside.mode);
-	return r;
-}
-
-bool keepaside_is_open(int fd, enum xattr_namespace ns)
-{
-	return sys_getxattr(fd, xattr_private_name(ns, XATTR_ASIDE), NULL, 0) >= 0;
+		r = mutate_removexattr(fd, key);
+	if (r != -EACCES)
+		return r;
+	r = sys_stat(fd, "", &st);
+	if (r == 0)
+		r = keepaside_open_up(fd, &st);
+	if (r == 0)
+		r = mutate_removexattr(fd, key);
+	return r < 0 ? r : mutate_chmod(fd, aside.mode);
 }

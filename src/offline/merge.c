@@ -16,6 +16,7 @@
 #include "offline/copy.h"
 #include "offline/entry.h"
 #include "offline/mergemarks.h"
+#include "offline/mutate.h"
 #include "sys/file.h"
 #include "sys/xattr.h"
 
@@ -121,15 +122,15 @@ static int merge_link(struct merge *merge, const struct stack_found *found, int 
 	int r;
 
 	if (merge->link_top && found->top.layer == 0) {
-		r = sys_link_fd(found->top.fd, to, name);
+		r = mutate_link_fd(found->top.fd, to, name);
 		return r == -EMLINK ? 0 : r < 0 ? r : 1;
 	}
 	if (found->top.st.stx_nlink < 2)
 		return 0;
 	merge_key(&found->top, key);
-	r = sys_link(merge->spare, key, to, name);
+	r = mutate_link(merge->spare, key, to, name);
 	if (r == -EMLINK) /* one more copy, to which the next ones are linked */
-		r = sys_unlink(merge->spare, key) ?: -ENOENT;
+		r = mutate_unlink(merge->spare, key) ?: -ENOENT;
 	return r == -ENOENT ? 0 : r < 0 ? r : 1;
 }
 
@@ -142,7 +143,7 @@ static int merge_keep(struct merge *merge, const struct stack_found *found, int 
 	if (found->top.st.stx_nlink < 2)
 		return 0;
 	merge_key(&found->top, key);
-	int r = sys_link(to, name, merge->spare, key);
+	int r = mutate_link(to, name, merge->spare, key);
 
 	return r == -EPERM || r == -EOPNOTSUPP || r == -EMLINK ? 0 : r;
 }
@@ -208,17 +209,17 @@ static int merge_file(struct merge *merge, const struct stack_dir *dir,
 
 static int merge_new_whiteout(struct merge *merge, int to, const char *name)
 {
-	int r = sys_link(merge->spare, MERGE_WHITEOUT, to, name);
+	int r = mutate_link(merge->spare, MERGE_WHITEOUT, to, name);
 
 	if (r == -EMLINK)
-		r = sys_unlink(merge->spare, MERGE_WHITEOUT) ?: -ENOENT;
+		r = mutate_unlink(merge->spare, MERGE_WHITEOUT) ?: -ENOENT;
 	if (r == -ENOENT) {
-		r = sys_mknod(merge->spare, MERGE_WHITEOUT, S_IFCHR, 0);
+		r = mutate_mknod(merge->spare, MERGE_WHITEOUT, S_IFCHR, 0);
 		if (r == 0)
-			r = sys_link(merge->spare, MERGE_WHITEOUT, to, name);
+			r = mutate_link(merge->spare, MERGE_WHITEOUT, to, name);
 	}
 	if (r == -EPERM || r == -EOPNOTSUPP) /* no hard links */
-		r = sys_mknod(to, name, S_IFCHR, 0);
+		r = mutate_mknod(to, name, S_IFCHR, 0);
 	return r;
 }
 
@@ -248,7 +249,7 @@ static int merge_dress(struct merge_copy *mc, const struct stack_dir *dir, int t
 	const struct copy copy = merge_copy_of(mc, dir->parts[0].fd, &st);
 
 	if (impure)
-		r = sys_setxattr(to, xattr_private_name(ns, XATTR_IMPURE), "y", 1, 0);
+		r = mutate_setxattr(to, xattr_private_name(ns, XATTR_IMPURE), "y", 1);
 	if (r == 0)
 		r = copy_attributes(&copy, to);
 	return r < 0 ? r : copy_times(&st, to);
@@ -262,7 +263,7 @@ static int merge_subdir(struct merge *merge, const struct stack_dir *dir, struct
 
 	mc.keeps_origin = mergemarks_has_origin(merge->stack, dir, name, found);
 	*impure |= mc.keeps_origin;
-	int r = sys_mkdir(to, name, 0700);
+	int r = mutate_mkdir(to, name, 0700);
 	_cleanup_close_ int fd = r < 0 ? r : sys_open(to, name, O_PATH | O_DIRECTORY, 0);
 
 	if (fd < 0)

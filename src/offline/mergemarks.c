@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "format/origin.h"
+#include "offline/mutate.h"
 #include "sys/file.h"
 #include "sys/handle.h"
 #include "sys/xattr.h"
@@ -51,8 +52,8 @@ static const char *mergemarks_redirect_to(const struct stack_dir *dir, const cha
 
 static int mergemarks_set(struct merge *merge, int fd, enum xattr_private which, const char *value)
 {
-	return sys_setxattr(fd, xattr_private_name(merge->stack->ns, which), value, strlen(value),
-			    0);
+	return mutate_setxattr(fd, xattr_private_name(merge->stack->ns, which), value,
+			       strlen(value));
 }
 
 int mergemarks_directory(struct merge *merge, const struct stack_dir *dir, const char *name,
@@ -82,7 +83,7 @@ static int mergemarks_copy_value(struct merge *merge, enum xattr_private which, 
 	_cleanup_free_ char *value = NULL;
 	ssize_t size = sys_getxattr_alloc(from, key, &value);
 
-	return size < 0 ? (int)size : sys_setxattr(to, key, value, (size_t)size, 0);
+	return size < 0 ? (int)size : mutate_setxattr(to, key, value, (size_t)size);
 }
 
 int mergemarks_metacopy(struct merge *merge, const struct stack_dir *dir, const char *name,

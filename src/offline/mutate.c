@@ -66,6 +66,11 @@ int mutate_link(int olddirfd, const char *oldname, int newdirfd, const char *new
 	return mutate(sys_link(olddirfd, oldname, newdirfd, newname));
 }
 
+int mutate_link_fd(int fd, int newdirfd, const char *newname)
+{
+	return mutate(sys_link_fd(fd, newdirfd, newname));
+}
+
 int mutate_unlink(int dirfd, const char *name)
 {
 	return mutate(sys_unlink(dirfd, name));

@@ -22,6 +22,7 @@ int mutate_mkdir(int dirfd, const char *name, mode_t mode);
 int mutate_mknod(int dirfd, const char *name, mode_t mode, dev_t rdev);
 int mutate_symlink(const char *target, int dirfd, const char *name);
 int mutate_link(int olddirfd, const char *oldname, int newdirfd, const char *newname);
+int mutate_link_fd(int fd, int newdirfd, const char *newname);
 int mutate_unlink(int dirfd, const char *name);
 int mutate_rmdir(int dirfd, const char *name);
 int mutate_rename(int olddirfd, const char *oldname, int newdirfd, const char *newname,

@@ -18,6 +18,7 @@
 #include "offline/copy.h"
 #include "offline/hold.h"
 #include "offline/merge.h"
+#include "offline/mutate.h"
 #include "sys/file.h"
 #include "tools/args.h"
 #include "tools/human.h"
@@ -223,7 +224,7 @@ static int squash_make_sibling(struct squash *squash, const char *name, int *fdp
 	if (r == 0 && old >= 0)
 		r = copy_remove(squash->parent_fd, name);
 	if (r == 0)
-		r = sys_mkdir(squash->parent_fd, name, 0700);
+		r = mutate_mkdir(squash->parent_fd, name, 0700);
 	if (r == 0)
 		r = sys_open(squash->parent_fd, name, O_RDONLY | O_DIRECTORY, 0);
 	if (r >= 0) {
@@ -240,14 +241,15 @@ static int squash_make_sibling(struct squash *squash, const char *name, int *fdp
 
 static int squash_publish(struct squash *squash)
 {
-	int r = sys_syncfs(squash->parent_fd);
+	int r = mutate_syncfs(squash->parent_fd);
 
 	if (r == 0)
-		r = sys_rename(squash->parent_fd, squash->tree, squash->parent_fd, squash->name,
-			       RENAME_NOREPLACE);
+		r = mutate_rename(squash->parent_fd, squash->tree, squash->parent_fd, squash->name,
+				  RENAME_NOREPLACE);
 	if (r == -EINVAL) /* a file system without; nothing but an empty directory is replaced */
-		r = sys_rename(squash->parent_fd, squash->tree, squash->parent_fd, squash->name, 0);
-	return r < 0 ? r : sys_fsync(squash->parent_fd, false);
+		r = mutate_rename(squash->parent_fd, squash->tree, squash->parent_fd, squash->name,
+				  0);
+	return r < 0 ? r : mutate_fsync(squash->parent_fd);
 }
 
 /* ---- the work ---- */
@@ -313,10 +315,10 @@ static void squash_print(const struct squash *squash, const struct merge_counts 
 	char size[HUMAN_MAX];
 
 	human_print_name(stdout, squash->args->out);
-	printf(": %llu directories, %llu files (%s), %llu other objects, %llu further names\n",
+	printf(": %llu directories, %llu files (%s), %llu others, %llu further names\n",
 	       (unsigned long long)counts->directories, (unsigned long long)counts->files,
 	       human_size(counts->bytes, size),
-	       (unsigned long long)(counts->symlinks + counts->others),
+	       (unsigned long long)counts->symlinks + counts->others,
 	       (unsigned long long)counts->links);
 	if (squash->stack.inner == squash->stack.count)
 		return;
@@ -375,6 +377,7 @@ int squash_run(int argc, char **argv)
 	squash.stack.ns = args.userxattr ? XATTR_USER : XATTR_TRUSTED;
 	sys_raise_nofile();
 	stop_catch();
+	mutate_faults_arm();
 	if (r == 0)
 		r = squash_open_place(&squash, &why);
 	if (r == 0)

@@ -14,6 +14,7 @@
 #include "offline/flatten.h"
 #include "offline/hold.h"
 #include "offline/merge.h"
+#include "offline/mutate.h"
 #include "sys/file.h"
 #include "tools/args.h"
 #include "tools/human.h"
@@ -139,7 +140,7 @@ static int unfold_open_place(struct unfold_job *job, int *place, struct strbuf *
 	if (!job->target.work)
 		return unfold_fail(why, -ENOENT, "%s: name its work directory with --work",
 				   job->target.name);
-	int r = sys_mkdir(job->hold.work, UNFOLD_WORK, 0700);
+	int r = mutate_mkdir(job->hold.work, UNFOLD_WORK, 0700);
 
 	if (r == 0 || r == -EEXIST)
 		r = sys_open(job->hold.work, UNFOLD_WORK, O_RDONLY | O_DIRECTORY, 0);
@@ -148,7 +149,7 @@ static int unfold_open_place(struct unfold_job *job, int *place, struct strbuf *
 		r = copy_remove(job->base, UNFOLD_PLACE);
 	}
 	if (r == 0 || r == -ENOENT)
-		r = sys_mkdir(job->base, UNFOLD_PLACE, 0700);
+		r = mutate_mkdir(job->base, UNFOLD_PLACE, 0700);
 	if (r == 0)
 		r = sys_open(job->base, UNFOLD_PLACE, O_PATH | O_DIRECTORY, 0);
 	if (r < 0)
@@ -156,6 +157,15 @@ static int unfold_open_place(struct unfold_job *job, int *place, struct strbuf *
 				   strerror(-r));
 	*place = r;
 	return 0;
+}
+
+/* What a run that was cut off prepared: it holds further links of files of the layer. */
+static bool unfold_has_place(const struct unfold_job *job)
+{
+	struct statx st;
+
+	return job->hold.work >= 0 &&
+	       sys_stat(job->hold.work, UNFOLD_WORK "/" UNFOLD_PLACE, &st) == 0;
 }
 
 /* ---- the work ---- */
@@ -302,7 +312,8 @@ static int unfold_do(struct unfold_job *job, struct strbuf *why)
 		r = unfold_look(job, &counts, why);
 	if (r < 0)
 		return r;
-	const bool is_needed = counts.files + counts.directories + counts.remains > 0;
+	const bool is_needed = counts.files + counts.directories + counts.remains > 0 ||
+			       unfold_has_place(job);
 
 	if (is_needed && !only_looks)
 		r = unfold_work(job, &counts, why);
@@ -322,6 +333,7 @@ int unfold_run(int argc, char **argv)
 
 	sys_raise_nofile();
 	stop_catch();
+	mutate_faults_arm();
 	if (r == 0)
 		r = unfold_do(&job, &why);
 	if (fflush(stdout) != 0 && r >= 0)

@@ -19,6 +19,7 @@ from stacks import Stack, differences, marks
 from trees import Dir, File, Hard, opaque, whiteout, xwhiteout
 
 T = "trusted.overlay."
+FAULTS = os.environ.get("VENEER_FAULTS", VENEER + "-faults")
 
 
 def squash(out, layers, lowers=None, *args):
@@ -253,6 +254,36 @@ def test_leaves_nothing_half(base, contender):
     trees.remove(out)
     squashed(out, [top, low])
     assert sorted(os.listdir(base)) == ["low", "out", "top"]
+
+
+@pytest.mark.veneer_only("the command is ended at each of its changes")
+@pytest.mark.parametrize("what", ["kill", "killafter", "ENOSPC"])
+def test_ended_at_each_change(base, contender, what):
+    """The result is there, whole, or it is not there."""
+    top, middle, low = build(
+        base, top={"e": Dir(children={"n": "n"}, xattrs={T + "redirect": "d"}), "d": whiteout(), "o": opaque({"p": ""})},
+        middle={"d": {"x": "x"}, "h": "h", "h2": Hard("h")}, low={"d": {"y": "y"}, "o": {}, "h3": "h"})
+    out = os.path.join(base, "out")
+
+    def look(path):
+        """All but the times of whiteouts, which mean nothing."""
+        return {name: entry._replace(mtime=None) if entry.type == "c" else entry
+                for name, entry in trees.snapshot(path, nlink=True).items()}
+    whole = look(squashed(os.path.join(base, "whole"), [top, middle], [low]))
+    for number in range(1, 200):
+        done = subprocess.run([FAULTS, "squash", "--lower", low, "-o", out, top, middle], capture_output=True,
+                              check=False, env={**os.environ, "VENEER_FAULT": f"{number}:{what}"})
+        if done.returncode == 0:
+            break
+        if os.path.exists(out):
+            assert look(out) == whole
+            subprocess.run(["rm", "-rf", out], check=True)
+        if what == "ENOSPC":
+            assert sorted(os.listdir(base)) == ["low", "middle", "top", "whole"]
+        squashed(out, [top, middle], [low])
+        assert look(out) == whole
+        subprocess.run(["rm", "-rf", out], check=True)
+    assert number > 40
 
 
 @pytest.mark.veneer_only("a full disk under the command")

@@ -21,6 +21,7 @@ from trees import Dir, File, Hard, opaque, whiteout
 T = "trusted.overlay."
 PLAIN = ["ro", "redirect_dir=nofollow", "metacopy=off"]
 NEEDED = 3
+FAULTS = os.environ.get("VENEER_FAULTS", VENEER + "-faults")
 
 
 def unfold(upper, work, lowers, *args):
@@ -255,6 +256,56 @@ def test_killed_and_run_again(base, contender, seed):
     unfolded(upper, work, [low])
     assert kills > 0
     assert differences(before, stacks.see(look, [upper, low], nothing, PLAIN)) == []
+
+
+def copy(path, to):
+    """A layer as it is, attributes and hard links and all."""
+    subprocess.run(["cp", "-a", path, to], check=True)
+    return to
+
+
+def at_each_change(base, layers, what, look):
+    """Run unfold again and again, the N-th time ended at its N-th change; look(upper, work) after each."""
+    for number in range(1, 400):
+        upper, work = (copy(layers[name], os.path.join(base, f"{name}-{what}-{number}")) for name in ("upper", "work"))
+        done = subprocess.run([FAULTS, "unfold", "--lower", layers["low"], "--work", work, upper], check=False,
+                              capture_output=True, env={**os.environ, "VENEER_FAULT": f"{number}:{what}"})
+        if done.returncode == 0:
+            return number
+        look(upper, work)
+        trees.remove(upper)
+        trees.remove(work)
+    raise AssertionError("it never ends")
+
+
+@pytest.mark.veneer_only("the command is ended at each of its changes")
+@pytest.mark.parametrize("what", ["kill", "killafter", "ENOSPC", "EIO"])
+def test_ended_at_each_change(base, contender, what):
+    capability = bytes.fromhex("0100000200040000" + "00" * 12)
+    low, upper = build(
+        base, low={"d": {"x": "x", "s": {"y": Hard("d/x"), "z": "z"}}, "f": "f" * 9000, "g": "gg"},
+        upper={"d": whiteout(), "f": metacopy(9000, mode=0o4755, owner=(5, 5), mtime=trees.OLD,
+                                              xattrs={"user.x": "y", "security.capability": capability}),
+               "g2": metacopy(2, mtime=trees.OLD, xattrs={T + "redirect": "g"}), "g": Hard("g2"),
+               "e": Dir(children={"u": "u", "s": {"y": whiteout()}}, mode=0o1755, mtime=trees.OLD,
+                        xattrs={T + "redirect": "d"})})
+    nothing, look = os.path.join(base, "nothing"), os.path.join(base, "look")
+    os.mkdir(nothing)
+    os.mkdir(look)
+    before = stacks.see(look, [upper, low], nothing)
+
+    def bare(entry):
+        return entry._replace(mtime=None, xattrs=tuple(x for x in entry.xattrs if x[0] != "security.capability"))
+
+    def check(path, work):
+        now = stacks.see(look, [path, low], nothing)
+        other = [name for name, entry in before.items() if name != "hard links" and entry != now[name]]
+        assert len(set(other) - {"g2"}) <= 1 and all(bare(before[name]) == bare(now[name]) for name in other)
+        assert now.pop("hard links") == before["hard links"] and now.keys() == before.keys() - {"hard links"}
+        unfolded(path, work, [low])
+        assert differences(dict(before), stacks.see(look, [path, low], nothing, PLAIN)) == []
+    count = at_each_change(base, {"low": low, "upper": upper, "work": os.path.join(base, "work")}, what, check)
+    assert count > 30
 
 
 @pytest.mark.veneer_only("a full disk under the command")
