@@ -274,6 +274,9 @@ static int squash_merge(struct squash *squash, struct merge *merge, int tree, st
 
 	if (r == 0)
 		r = merge_into(merge, &root, tree);
+	/* What is kept to be linked would count as names of the result. */
+	if (r == 0)
+		r = copy_remove(squash->parent_fd, squash->spare);
 	if (r == 0)
 		r = squash_publish(squash);
 	progress_end(&squash->progress);

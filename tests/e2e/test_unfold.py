@@ -61,7 +61,7 @@ def plain_below(stack):
     stack.layers = [out]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(10))
 def test_shows_what_it_showed(base, contender, seed):
     stack = Stack(base, contender, seed).grow(80).grow(20)
     plain_below(stack)
@@ -74,7 +74,7 @@ def test_shows_what_it_showed(base, contender, seed):
     assert trees.snapshot(stack.layers[1], nlink=True, ino=True) == lower
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_over_layers_with_redirects(base, contender, seed):
     stack = stack_of(base, contender, seed + 50)
     before = stack.see()
@@ -82,7 +82,7 @@ def test_over_layers_with_redirects(base, contender, seed):
     assert differences(before, stack.see()) == []
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_takes_further_changes(base, contender, seed):
     """As an upper again, with index and all."""
     stack = stack_of(base, contender, seed + 70, opts=["redirect_dir=on", "metacopy=on", "index=on"])
@@ -99,7 +99,7 @@ def test_takes_further_changes(base, contender, seed):
 
 
 @pytest.mark.veneer_only("the kernel writes no redirects there")
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_in_a_user_namespace(base, contender, seed, child):
     stack = Stack(base, CONTENDERS["veneer"], seed + 90).grow(60)
     stack.opts = ["userxattr", "redirect_dir=on", "metacopy=on", "index=off"]
@@ -230,16 +230,16 @@ def wide(count):
 
 
 @pytest.mark.veneer_only("the command is killed")
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_killed_and_run_again(base, contender, seed):
     rnd = random.Random(seed)
-    low, upper = build(base, **dict(zip(("low", "upper"), wide(60))))
+    low, upper = build(base, **dict(zip(("low", "upper"), wide(40))))
     work, nothing, look = (os.path.join(base, name) for name in ("work", "nothing", "look"))
     os.mkdir(nothing)
     os.mkdir(look)
     before = stacks.see(look, [upper, low], nothing)
     kills = 0
-    for _ in range(30):
+    for _ in range(20):
         with subprocess.Popen([VENEER, "unfold", "--lower", low, "--work", work, upper],
                               stdout=subprocess.DEVNULL) as running:
             time.sleep(rnd.random() * .02)
@@ -279,7 +279,7 @@ def at_each_change(base, layers, what, look):
 
 
 @pytest.mark.veneer_only("the command is ended at each of its changes")
-@pytest.mark.parametrize("what", ["kill", "killafter", "ENOSPC", "EIO"])
+@pytest.mark.parametrize("what", ["kill", "killafter", "ENOSPC"])
 def test_ended_at_each_change(base, contender, what):
     capability = bytes.fromhex("0100000200040000" + "00" * 12)
     low, upper = build(
