@@ -27,8 +27,12 @@ bool run_end_is_foreground(void)
 
 void run_end_take_terminal(void)
 {
+	pid_t group = tcgetpgrp(STDIN_FILENO);
 	sigset_t one, old;
 
+	/* A group that is there has been given it, by a shell that put us in the background. */
+	if (group <= 0 || kill(-group, 0) == 0 || errno != ESRCH)
+		return;
 	/* Else it stops whoever is in the background and does that. */
 	sigemptyset(&one);
 	sigaddset(&one, SIGTTOU);
@@ -136,7 +140,8 @@ static enum run_end run_end_choose(const struct run_plan *plan)
 
 	if (options->end != RUN_END_DEFAULT)
 		return options->end;
-	return !options->keep && !options->name && isatty(STDIN_FILENO) && isatty(STDERR_FILENO) ?
+	return !options->keep && !options->name && isatty(STDIN_FILENO) && isatty(STDERR_FILENO) &&
+			       run_end_is_foreground() ?
 		       RUN_END_ASK :
 		       RUN_END_DEFAULT;
 }

@@ -9,7 +9,7 @@
 
 /* True if our process group is the one that the terminal listens to. */
 bool run_end_is_foreground(void);
-/* Makes it so again: the command may have ended without giving the terminal back. */
+/* Makes it so again if the command has ended without giving the terminal back. */
 void run_end_take_terminal(void);
 
 /* Commits, discards, keeps or asks, as the options say. 0 or -errno after a message. */

@@ -253,6 +253,20 @@ static int run_command(struct run_keeper *keeper, int *status)
 
 /* ---- the keeper ---- */
 
+static int run_keeper_isolate_mounts(const struct run_plan *plan)
+{
+	int r = sys_mounts_isolate();
+
+	if (r == 0)
+		return 0;
+	log_error("nothing can be mounted: %s%s", strerror(-r),
+		  plan->makes_userns ?
+			  " (does a security module take the rights in user namespaces "
+			  "away, as kernel.apparmor_restrict_unprivileged_userns does?)" :
+			  "");
+	return -EPROTO;
+}
+
 /* Namespaces in which we may mount. */
 static int run_keeper_isolate(struct run_keeper *keeper)
 {
@@ -273,9 +287,7 @@ static int run_keeper_isolate(struct run_keeper *keeper)
 		if (r == 0)
 			r = run_receive(keeper->tell_fd, &byte, sizeof(byte));
 	}
-	if (r == 0)
-		r = sys_mounts_isolate();
-	return r;
+	return r < 0 ? r : run_keeper_isolate_mounts(plan);
 }
 
 static int run_keeper_work(struct run_keeper *keeper, int *status)

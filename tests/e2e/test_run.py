@@ -634,6 +634,24 @@ def test_a_shell_with_jobs_of_its_own(terminal):
     tty.end()
 
 
+def test_in_the_background(terminal):
+    """A job that ends in the background leaves the terminal to the shell."""
+    tty = terminal("--discard", "sh", "-c", "echo u''p; read x; exec sleep 1")
+    tty.expect(r"\nup")
+    tty.type("\x1a")
+    tty.expect(r"Stopped.*\$ ")
+    tty.type("fg\n")
+    tty.expect(r"veneer[^\n]*\n")
+    tty.type("word\n")
+    time.sleep(0.2)
+    tty.type("\x1a")
+    tty.expect(r"Stopped.*\$ ")
+    tty.type("bg; wait; echo st''=$?\n")
+    tty.expect("st=0")
+    tty.type("exit\n")
+    tty.end()
+
+
 def test_size_of_the_terminal(terminal):
     tty = terminal("--discard", "bash", "-c", "trap 'stty size; exit 0' WINCH; echo u''p; while :; do sleep 0.05; done")
     tty.expect(r"\nup")
