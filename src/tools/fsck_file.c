@@ -116,21 +116,23 @@ static int fsck_name_hide(struct fsck_walk *walk, const char *name)
 	}
 }
 
-/* An empty file: one with content is a file of somebody's. */
+/*
+ * An empty file: one with content is a file of somebody's. The root cannot be opaque, so what would
+ * make it so is a name like others.
+ */
 static void fsck_whiteout_name_check(struct fsck_walk *walk, struct fsck_object *object)
 {
 	enum whiteout_name kind = whiteout_name_kind(object->name);
-	int r = -EBUSY; /* the root cannot be opaque */
+	bool hides_all = kind == WHITEOUT_NAME_OPAQUE && walk->count > 1;
 
-	if ((kind != WHITEOUT_NAME_HIDES && kind != WHITEOUT_NAME_OPAQUE) ||
+	if ((kind != WHITEOUT_NAME_HIDES && !hides_all) ||
 	    !whiteout_may_be_xattr(object->st.stx_mode, object->st.stx_size))
 		return;
 	if (!fsck_object_find(object, FSCK_WHITEOUT_NAME, NULL))
 		return;
-	if (kind == WHITEOUT_NAME_HIDES)
-		r = fsck_name_hide(walk, object->name + WHITEOUT_PREFIX_LENGTH);
-	else if (walk->count > 1)
-		r = fsck_name_make_opaque(walk, ".");
+	int r = hides_all ? fsck_name_make_opaque(walk, ".") :
+			    fsck_name_hide(walk, object->name + WHITEOUT_PREFIX_LENGTH);
+
 	if (r == 0)
 		r = fsck_object_unlink(object);
 	fsck_file_settle(walk, r);

@@ -15,6 +15,7 @@
 #include "tools/fsck_object.h"
 #include "tools/fsck_origin.h"
 #include "tools/fsck_tree.h"
+#include "tools/fsck_work.h"
 
 /* ---- the files of the upper that it has ---- */
 
@@ -153,7 +154,7 @@ static void fsck_index_check_entry(struct fsck_object *entry)
 	fsck->report.objects++;
 	if (entry->name[0] != '#')
 		fsck_index_check_named(entry);
-	else if (fsck_object_find(entry, FSCK_INDEX_REMAINS, NULL))
+	else if (!fsck_work_is_spare(entry) && fsck_object_find(entry, FSCK_INDEX_REMAINS, NULL))
 		fsck_settle(fsck, fsck_tree_remove(entry->dirfd, entry->name));
 }
 
@@ -208,6 +209,12 @@ static void fsck_index_load(struct fsck_object *entry)
 		more = reallocarray(more, count ? 2 * count : 1, sizeof(*more));
 	if (!more)
 		return;
+	struct origin named;
+	uint8_t encoded[ORIGIN_SIZE_MAX];
+
+	/* If another file has the origin as well, that is wrong there and right here. */
+	if (origin_from_index_name(entry->name, &named))
+		fsck_origin_is_doubled(entry, encoded, origin_encode(&named, encoded));
 	fsck->indexed = more;
 	more[fsck->indexed_count++] = (struct fsck_indexed){ .ino = entry->st.stx_ino };
 }

@@ -100,13 +100,10 @@ static void fsck_origin_forget(struct fsck_object *object, enum fsck_problem pro
 					  fsck_object_set(object, XATTR_ORIGIN, "", 0));
 }
 
-/*
- * True if another file has the origin: kernel overlayfs shows one of the two only. Names of one file
- * are no others. Two entries of the set for each: the origin, and that with the file.
- */
-static bool fsck_origin_is_doubled(struct fsck_object *object, const char *value, size_t size)
+bool fsck_origin_is_doubled(struct fsck_object *object, const void *value, size_t size)
 {
 	struct fsck_set *origins = &object->fsck->origins;
+	/* Two entries of the set for each: the origin, and that with the file. */
 	uint64_t key = hash_bytes(value, size, 0);
 	bool is_new = !S_ISDIR(object->st.stx_mode) && fsck_set_add(origins, key);
 	bool is_same = S_ISDIR(object->st.stx_mode) ||

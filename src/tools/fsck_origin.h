@@ -25,6 +25,11 @@ bool fsck_origin_read(const struct fsck_object *object, struct origin *origin);
  * has an origin.
  */
 bool fsck_origin_check(struct fsck_object *object);
+/*
+ * True if another file has this origin: kernel overlayfs shows one of the two only. Names of one file
+ * are no others.
+ */
+bool fsck_origin_is_doubled(struct fsck_object *object, const void *value, size_t size);
 /* The root's: which lower the layer was made over. */
 void fsck_origin_check_root(struct fsck_object *root);
 /* Identity of the open directory or file @fd on the file system with this UUID. */

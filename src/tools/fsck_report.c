@@ -132,8 +132,9 @@ bool fsck_report_find(struct fsck_report *report, enum fsck_problem problem, con
 
 	if (note)
 		key = hash_bytes(note, strlen(note), key);
-	if (!fsck_set_add(&report->told, key))
+	if (fsck_set_has(&report->told, key))
 		return false;
+	report->key = key;
 	free(report->path);
 	free(report->note);
 	report->problem = problem;
@@ -144,6 +145,8 @@ bool fsck_report_find(struct fsck_report *report, enum fsck_problem problem, con
 		fsck_report_print(report);
 	bool repair = fsck_report_decide(report, fsck_problem_info(problem));
 
+	if (!repair)
+		fsck_set_add(&report->told, key);
 	if (report->as_json && !repair)
 		fsck_report_print_json(report, false, 0);
 	else if (!report->as_json && report->mode != FSCK_ASK)
@@ -155,6 +158,8 @@ void fsck_report_settle(struct fsck_report *report, int result)
 {
 	if (result == 0)
 		report->repaired++;
+	else
+		fsck_set_add(&report->told, report->key);
 	if (report->as_json) {
 		fsck_report_print_json(report, result == 0, result);
 	} else if (result < 0) {

@@ -22,10 +22,11 @@ struct fsck_report {
 	bool as_json;
 	bool lowers_differ; /* what is below may not be what the layer was made with */
 	uint64_t objects, found, repaired, failed; /* failed: to look at */
-	struct fsck_set told; /* findings, each once */
+	struct fsck_set told; /* findings that are left, each told once */
 	/* The finding that is being repaired. */
 	enum fsck_problem problem;
 	char *path, *note; /* owned */
+	uint64_t key; /* for told */
 };
 
 void fsck_report_deinit(struct fsck_report *report);
@@ -34,7 +35,7 @@ void fsck_report_deinit(struct fsck_report *report);
 void fsck_report_begin(struct fsck_report *report, const char *upper);
 /*
  * Tells of a finding: @path of the layer, and perhaps a @note (NULL) that says more. True: it is to be
- * repaired now, after which fsck_report_settle() must follow. Nothing is told twice.
+ * repaired now, after which fsck_report_settle() must follow. What is left is told once.
  */
 bool fsck_report_find(struct fsck_report *report, enum fsck_problem problem, const char *path,
 		      const char *note);

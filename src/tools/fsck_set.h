@@ -17,6 +17,7 @@ struct fsck_set {
  * the same.
  */
 bool fsck_set_add(struct fsck_set *set, uint64_t key);
+bool fsck_set_has(const struct fsck_set *set, uint64_t key);
 void fsck_set_clear(struct fsck_set *set);
 
 #endif

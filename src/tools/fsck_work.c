@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "format/origin.h"
+#include "format/whiteout.h"
 #include "offline/entry.h"
 #include "sys/dir.h"
 #include "sys/file.h"
@@ -108,8 +109,16 @@ static void fsck_work_check_volatile(struct fsck_object *incompat)
 		fsck_settle(incompat->fsck, fsck_tree_remove(fd, FSCK_VOLATILE));
 }
 
+bool fsck_work_is_spare(const struct fsck_object *entry)
+{
+	return entry->name[0] == '#' &&
+	       whiteout_is_device(entry->st.stx_mode, sys_stat_rdev(&entry->st));
+}
+
 static void fsck_work_check_entry(struct fsck_object *entry)
 {
+	if (fsck_work_is_spare(entry))
+		return;
 	if (!strcmp(entry->name, FSCK_INCOMPAT)) {
 		fsck_work_check_volatile(entry);
 	} else if (entry->name[0] != '#') {

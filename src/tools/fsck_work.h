@@ -3,7 +3,7 @@
 #ifndef VENEER_TOOLS_FSCK_WORK_H
 #define VENEER_TOOLS_FSCK_WORK_H
 
-#include "tools/fsck_layer.h"
+#include "tools/fsck_object.h"
 
 /*
  * 0, or -errno with a sentence in @why: the layer has a feature that this program does not know, or a
@@ -12,5 +12,7 @@
 int fsck_work_check_features(struct fsck *fsck, struct strbuf *why);
 /* Checks what is left in it. 0 or -errno. */
 int fsck_work_check(struct fsck *fsck);
+/* A whiteout that kernel overlayfs keeps in its work directory, to make links of. */
+bool fsck_work_is_spare(const struct fsck_object *entry);
 
 #endif
