@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -165,12 +166,47 @@ bool sys_is_descendant(pid_t pid)
 	return false;
 }
 
+static bool sys_has_children(void)
+{
+	siginfo_t info;
+
+	return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0 ||
+	       errno != ECHILD;
+}
+
+bool sys_has_other_children(const struct sys_pids *except)
+{
+	char text[SYS_STAT_MAX], *end;
+	bool has_others = false;
+
+	if (!sys_has_children())
+		return false;
+	_cleanup_close_ int fd = sys_open_path("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+	ssize_t size = fd < 0 ? fd : sys_pread(fd, text, sizeof(text) - 1, 0);
+
+	/* Not every kernel tells; and more than fits are more than these. */
+	if (size < 0 || size == sizeof(text) - 1)
+		return true;
+	text[size] = '\0';
+	for (const char *at = text; !has_others; at = end) {
+		pid_t pid = (pid_t)strtol(at, &end, 10);
+
+		if (end == at)
+			break;
+		has_others = !sys_pids_has(except, pid);
+	}
+	return has_others;
+}
+
 int sys_find_children(struct sys_pids *found)
 {
 	struct sys_processes all;
-	int r = sys_processes_read(&all);
 
 	*found = (struct sys_pids){ 0 };
+	if (!sys_has_children())
+		return 0;
+	int r = sys_processes_read(&all);
+
 	if (r == 0)
 		r = sys_pids_add_children(&all, getpid(), NULL, found);
 	free(all.items);

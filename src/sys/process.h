@@ -25,6 +25,11 @@ struct sys_pids {
  * left out. To be deinitialised in any case. 0 or -errno.
  */
 int sys_find_descendants(const struct sys_pids *except, struct sys_pids *found);
+/*
+ * Quick: has this process, of one thread, children besides those in @except? The kernel may leave one out
+ * while others end. Zombies count.
+ */
+bool sys_has_other_children(const struct sys_pids *except);
 /* Its children, zombies left out. As above. */
 int sys_find_children(struct sys_pids *found);
 /* True if @pid is a child of this process, or a descendant of one. */

@@ -101,6 +101,9 @@ static int run_mount_options(const struct run_plan *plan, struct strbuf *text)
 		strbuf_append_string(text, ",userxattr");
 	if (options->read_only_root)
 		strbuf_append_string(text, ",ro");
+	/* What nobody will see again needs no place on the disk. */
+	if (options->end == RUN_END_DISCARD && plan->layer.is_temporary)
+		strbuf_append_string(text, ",fsync=volatile");
 	if (options->mount.length)
 		strbuf_append_string(text, options->mount.data);
 	return text->failed ? -ENOMEM : 0;
@@ -307,6 +310,7 @@ static int run_keeper_work(struct run_keeper *keeper, int *status)
 	if (r < 0 && r != -EPROTO && r != -ESRCH)
 		log_error("the command cannot be run: %s", strerror(-r));
 	run_daemon_stop(keeper);
+	run_wait_end_all(NULL); /* whom the kernel did not tell of while others ended */
 	return r;
 }
 

@@ -121,11 +121,20 @@ static void run_wait_send(const struct sys_pids *pids, int number)
 	}
 }
 
+static void run_wait_reap_all(void)
+{
+	int status;
+
+	while (waitpid(-1, &status, WNOHANG) > 0)
+		;
+}
+
 void run_wait_end_all(const struct sys_pids *except)
 {
-	for (int waited_ms = 0;; waited_ms += RUN_WAIT_PAUSE_MS) {
+	run_wait_reap_all();
+	for (int waited_ms = 0; sys_has_other_children(except); waited_ms += RUN_WAIT_PAUSE_MS) {
 		struct sys_pids left;
-		int r = sys_find_descendants(except, &left), status;
+		int r = sys_find_descendants(except, &left);
 
 		if (r < 0)
 			log_error("/proc: %s", strerror(-r));
@@ -136,8 +145,7 @@ void run_wait_end_all(const struct sys_pids *except)
 		size_t count = left.count;
 
 		sys_pids_deinit(&left);
-		while (waitpid(-1, &status, WNOHANG) > 0)
-			;
+		run_wait_reap_all();
 		if (r < 0 || count == 0)
 			return;
 		run_wait_pause();
