@@ -282,10 +282,15 @@ ssize_t core_read(struct core *core, uint64_t node, void *buf, size_t size, uint
 /*
  * Writes all of @size or fails (-ENOSPC, -EDQUOT, -EFBIG, ...; a short count if some was
  * written). Copies up first, which may wait: -EINTR when interrupted.
- * @kill_suidgid: the writer may not keep set-id bits.
  */
+enum core_write_flag {
+	CORE_WRITE_KILL_SUIDGID = 1 << 0, /* the writer may not keep set-id bits */
+	/* The writer appends: @offset is where he takes the end to be. */
+	CORE_WRITE_APPEND = 1 << 1,
+};
+
 ssize_t core_write(struct core *core, const struct core_call *call, uint64_t node, const void *buf,
-		   size_t size, uint64_t offset, bool kill_suidgid);
+		   size_t size, uint64_t offset, unsigned int flags);
 int core_fallocate(struct core *core, const struct core_call *call, uint64_t node, int mode,
 		   uint64_t offset, uint64_t length);
 /* SEEK_DATA, SEEK_HOLE; returns the offset. */
@@ -371,6 +376,8 @@ struct core_watcher {
 	void (*leave)(void *context);
 	/* @name in @parent may lead elsewhere, or exist now, or no more. */
 	void (*name)(void *context, uint64_t parent, const char *name);
+	/* Attributes alone; must wait for nothing. Of core_resume() only. */
+	void (*attributes)(void *context, uint64_t node);
 	/* Attributes, content, a directory's names. */
 	void (*node)(void *context, uint64_t node);
 	/* Anything may have changed; what is known is told by the other two, after this. */
@@ -407,9 +414,10 @@ int core_pause(struct core *core, enum core_change change, struct core_pause **p
 	       unsigned int *written);
 /*
  * The layers are what they are now. Every known object finds its parts anew; one that is not there
- * any more is as if removed, as is one that is open by a backing: those keep their file.
+ * any more is as if removed, as is one that is open by a backing: those keep their file. Says whose
+ * attributes are to be forgotten before anybody goes on.
  */
-void core_resume(struct core *core, struct core_pause *pause);
+void core_resume(struct core *core, struct core_pause *pause, const struct core_watcher *watcher);
 /*
  * With calls running again: says who is to forget what (names and nodes; nothing is ever lost).
  * Frees @pause.

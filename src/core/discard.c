@@ -20,6 +20,7 @@
 #include "base/cleanup.h"
 #include "base/util.h"
 #include "core/clone.h"
+#include "core/index.h"
 #include "core/internal.h"
 #include "core/origintable.h"
 #include "core/upper.h"
@@ -274,6 +275,14 @@ static int discard_empty_table(struct discard_level *like, int path)
 	return discard_empty(&level);
 }
 
+/* In use by this union or not. */
+static int discard_index(struct core *core, struct discard_level *level)
+{
+	_cleanup_close_ int fd = sys_open(core->work.base_fd, INDEX_DIR, O_PATH | O_DIRECTORY, 0);
+
+	return fd < 0 && fd != -ENOENT ? fd : discard_empty_table(level, fd);
+}
+
 /* ---- the root ---- */
 
 /* Others stay true: to which lower the index belongs, say. */
@@ -342,7 +351,7 @@ static int discard_all(struct core *core, struct discard_level *level)
 		r = discard_empty(level);
 	/* Names of one file that are kept stay links of each other without an entry. */
 	if (r == 0)
-		r = discard_empty_table(level, core->index ? core->index->slot.fd : -1);
+		r = discard_index(core, level);
 	/* Those of what is kept are among the others, and entries of what is gone are only waste. */
 	if (r == 0 && !keeps)
 		r = discard_empty_table(level, atomic_load(&core->origins_fd));

@@ -150,8 +150,25 @@ static int file_check_append(struct core *core, const struct node *node, int fd,
 	return r == 0 && offset < st.stx_size ? -EPERM : r;
 }
 
+/*
+ * Whoever appends to a file that became another one under him goes by the old one's size for as long as
+ * nobody asks for its attributes.
+ */
+static int file_find_end(const struct node *node, int fd, uint64_t *offset)
+{
+	struct statx st;
+
+	if (!node_has(node, NODE_RENEWED))
+		return 0;
+	int r = sys_stat(fd, "", &st);
+
+	if (r == 0)
+		*offset = st.stx_size;
+	return r;
+}
+
 ssize_t core_write(struct core *core, const struct core_call *call, uint64_t id, const void *buf,
-		   size_t size, uint64_t offset, bool kill_suidgid)
+		   size_t size, uint64_t offset, unsigned int flags)
 {
 	struct node *node;
 	struct datafd *data;
@@ -159,9 +176,11 @@ ssize_t core_write(struct core *core, const struct core_call *call, uint64_t id,
 
 	if (fd < 0)
 		return fd;
-	ssize_t r = file_check_append(core, node, fd, offset);
+	ssize_t r = flags & CORE_WRITE_APPEND ? file_find_end(node, fd, &offset) : 0;
 
-	if (r == 0 && kill_suidgid)
+	if (r == 0)
+		r = file_check_append(core, node, fd, offset);
+	if (r == 0 && flags & CORE_WRITE_KILL_SUIDGID)
 		r = attr_kill_suidgid_before(core, call, fd, offset + 1);
 	if (r == 0)
 		r = upper_write(fd, buf, size, offset);

@@ -25,8 +25,6 @@
 #include "sys/file.h"
 #include "sys/xattr.h"
 
-#define INDEX_DIR "index"
-
 /* ---- the number of names ---- */
 
 /* How many names the union shows of the object, by its attribute; @lower: the lower's count, or

@@ -15,6 +15,8 @@
 #include "core/create.h"
 #include "core/probe.h"
 
+#define INDEX_DIR "index" /* in the work directory */
+
 /*
  * Opens or makes workdir/index and removes entries that no name leads to.  @required: a layer
  * that does not belong to this index is -ESTALE (with a sentence in @why); otherwise the index

@@ -52,6 +52,7 @@ enum node_flag {
 	/* core/renew.c: its parts are to be looked up anew; they and all below are what they were. */
 	NODE_STALE = 1 << 12,
 	NODE_STEADY = 1 << 13,
+	NODE_RENEWED = 1 << 14, /* its parts were others once */
 };
 
 /* A name of a node. */

@@ -227,7 +227,7 @@ static void renew_take_flags(struct node *node, const struct node *fresh)
 			       NODE_INDEXED;
 
 	node_clear(node, parts | NODE_UNSURE | NODE_STRIPPED | NODE_NO_CAPS);
-	node_set(node, atomic_load(&fresh->flags) & parts);
+	node_set(node, (atomic_load(&fresh->flags) & parts) | NODE_RENEWED);
 	node->upper_ino = fresh->upper_ino;
 }
 
@@ -523,13 +523,21 @@ static void renew_files(struct core *core, struct core_pause *pause)
 	}
 }
 
-void core_resume(struct core *core, struct core_pause *pause)
+static bool renew_is_news(const struct node *node)
+{
+	return node_is_dir(node) ? !node_has(node, NODE_STEADY) : node_has(node, NODE_STALE);
+}
+
+void core_resume(struct core *core, struct core_pause *pause, const struct core_watcher *watcher)
 {
 	/* A number may be another object's now. */
 	recall_clear(&core->recall);
 	renew_dirs(core, pause);
 	renew_files(core, pause);
 	readdir_begin_again(core);
+	for (uint64_t i = 0; i < pause->count; i++)
+		if (renew_is_news(pause->nodes[i]))
+			watcher->attributes(watcher->context, pause->nodes[i]->id);
 }
 
 /* ---- after ---- */
@@ -595,11 +603,10 @@ void core_pause_end(struct core *core, struct core_pause *pause, const struct co
 		watcher->name(watcher->context, pause->names[i].parent, pause->names[i].name->text);
 	for (uint64_t i = 0; i < pause->count; i++) {
 		struct node *node = pause->nodes[i];
-		bool is_steady = node_has(node, NODE_STEADY) ||
-				 (!node_is_dir(node) && !node_has(node, NODE_STALE));
+		bool is_news = renew_is_news(node);
 
 		node_clear(node, NODE_STEADY | NODE_STALE);
-		if (is_steady)
+		if (!is_news)
 			continue;
 		watcher->node(watcher->context, node->id);
 		if (node_is_dir(node) && !node_has(node, NODE_ORPHAN))

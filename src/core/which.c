@@ -134,7 +134,7 @@ static int which_file(struct core *core, struct node *parent, const char *name, 
 /* It is of the upper, and of something in a lower: its number tells. */
 static bool which_is_copied_up(struct core *core, const struct node *node)
 {
-	if (!node_has(node, NODE_UPPER))
+	if (!node_has(node, NODE_UPPER) || node == core->root)
 		return false;
 	if (node_has(node, NODE_METACOPY) || (node_is_dir(node) && node->dir->lower_count))
 		return true;

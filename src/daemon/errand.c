@@ -187,6 +187,11 @@ static void errand_forget_name(void *transport, uint64_t parent, const char *nam
 	fuse_notify_expire(transport, parent, name);
 }
 
+static void errand_forget_attributes(void *transport, uint64_t node)
+{
+	fuse_notify_inode(transport, node, -1, 0);
+}
+
 static void errand_forget_node(void *transport, uint64_t node)
 {
 	fuse_notify_inode(transport, node, 0, 0);
@@ -225,11 +230,12 @@ static void errand_start_union(struct errands *errands, struct core_pause *pause
 	struct core *core = errands->report->core;
 	const struct core_watcher hears = {
 		.name = errand_forget_name,
+		.attributes = errand_forget_attributes,
 		.node = errand_forget_node,
 		.context = errands->report->transport,
 	};
 
-	core_resume(core, pause);
+	core_resume(core, pause, &hears);
 	/* Telling waits for requests that are being worked on. */
 	gate_open(errands->gate);
 	core_pause_end(core, pause, &hears);

@@ -138,14 +138,22 @@ int ops_file_read(void *context, struct fuse_request *request)
 	return 0;
 }
 
+static unsigned int ops_file_write_flags(const struct fuse_write_in *in)
+{
+	/* Pages that the kernel writes back lie where they lie. */
+	bool appends = in->flags & O_APPEND && !(in->write_flags & FUSE_WRITE_CACHE);
+
+	return (in->write_flags & FUSE_WRITE_KILL_SUIDGID ? CORE_WRITE_KILL_SUIDGID : 0) |
+	       (appends ? CORE_WRITE_APPEND : 0);
+}
+
 int ops_file_write(void *context, struct fuse_request *request)
 {
 	struct ops *ops = context;
 	const struct fuse_write_in *in = &request->args.in.write;
 	struct core_call call = ops_call(request, 0);
 	ssize_t size = core_write(ops->core, &call, request->node, request->args.data,
-				  request->args.data_size, in->offset,
-				  in->write_flags & FUSE_WRITE_KILL_SUIDGID);
+				  request->args.data_size, in->offset, ops_file_write_flags(in));
 
 	if (size < 0)
 		return (int)size;

@@ -64,15 +64,15 @@ retry:
 	return answer->failed ? -ENOMEM : size;
 }
 
-/* All of it. @patient: however long the daemon is at it. */
-static int ask_receive(int socket, bool patient, struct strbuf *answer)
+/* All of it. */
+static int ask_receive(int socket, struct strbuf *answer)
 {
 	size_t before = answer->length;
 	ssize_t size;
 
 	do
 		size = ask_receive_some(socket, answer);
-	while (size > 0 || (size == -EAGAIN && patient));
+	while (size > 0);
 	if (size < 0)
 		return (int)size;
 	return answer->length > before ? 0 : -ECONNRESET;
@@ -85,23 +85,13 @@ static int ask_send_line(int socket, const char *request)
 	return r == 0 ? ask_send(socket, "\n", 1) : r;
 }
 
-static int ask_and_receive(dev_t dev, const char *request, bool patient, struct strbuf *answer)
+int ask_daemon(dev_t dev, const char *request, struct strbuf *answer)
 {
 	_cleanup_close_ int socket = ask_connect(dev);
 	int r = socket < 0 ? socket : ask_send_line(socket, request);
 
 	/* EPIPE: it hung up before it read the question, perhaps after it answered. */
-	return r < 0 && r != -EPIPE ? r : ask_receive(socket, patient, answer);
-}
-
-int ask_daemon(dev_t dev, const char *request, struct strbuf *answer)
-{
-	return ask_and_receive(dev, request, false, answer);
-}
-
-int ask_daemon_patiently(dev_t dev, const char *request, struct strbuf *answer)
-{
-	return ask_and_receive(dev, request, true, answer);
+	return r < 0 && r != -EPIPE ? r : ask_receive(socket, answer);
 }
 
 void ask_add_word(struct strbuf *request, const char *word)
@@ -135,7 +125,7 @@ void ask_explain(uid_t owner, int error, struct strbuf *why)
 				     strerror(-error));
 }
 
-/* ---- a mount that stands still ---- */
+/* ---- verdicts ---- */
 
 /* A line of answer: "ok", or "no" and the reason. */
 static int ask_receive_verdict(int socket, struct strbuf *why)
@@ -160,6 +150,16 @@ static int ask_receive_verdict(int socket, struct strbuf *why)
 					  "veneer: use the command it was mounted with");
 	return -EBUSY;
 }
+
+int ask_verdict(dev_t dev, const char *request, struct strbuf *why)
+{
+	_cleanup_close_ int socket = ask_connect(dev);
+	int r = socket < 0 ? socket : ask_send_line(socket, request);
+
+	return r < 0 ? r : ask_receive_verdict(socket, why);
+}
+
+/* ---- a mount that stands still ---- */
 
 int ask_hold(dev_t dev, struct ask_hold *hold, struct strbuf *why)
 {

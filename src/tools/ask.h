@@ -17,10 +17,11 @@
 int ask_daemon(dev_t dev, const char *request, struct strbuf *answer);
 
 /*
- * The same for a request that takes as long as it takes: waits until the daemon answers, or ends.
- * Never -EAGAIN.
+ * Sends a request that is answered by a verdict, and waits for that however long it takes. 0, -EBUSY:
+ * no, for the reason that is appended to @why as a sentence without its end; or one of
+ * ask_daemon()'s errors.
  */
-int ask_daemon_patiently(dev_t dev, const char *request, struct strbuf *answer);
+int ask_verdict(dev_t dev, const char *request, struct strbuf *why);
 
 /* Appends a word of a request: any bytes, escaped as control_escape() has it, after a space. */
 void ask_add_word(struct strbuf *request, const char *word);

@@ -68,11 +68,13 @@ static bool mounts_parse(char *line, struct mounts_entry *entry)
 		options = source;
 	if (!type || !options)
 		return false;
+	mounts_unescape(fields[3]);
 	mounts_unescape(fields[4]);
 	*entry = (struct mounts_entry){
 		.id = strtoull(fields[0], NULL, 10),
 		.dev = makedev(dev_major, dev_minor),
 		.point = fields[4],
+		.root = fields[3],
 		.type = type,
 		.is_whole = !strcmp(fields[3], "/"),
 		.owner = mounts_owner(options),
@@ -93,7 +95,8 @@ static int mounts_add(struct mounts *mounts, const struct mounts_entry *entry)
 	*added = *entry;
 	added->point = strdup(entry->point);
 	added->type = strdup(entry->type);
-	return added->point && added->type ? 0 : -ENOMEM;
+	added->root = strdup(entry->root);
+	return added->point && added->type && added->root ? 0 : -ENOMEM;
 }
 
 int mounts_read(struct mounts *mounts)
@@ -120,6 +123,7 @@ void mounts_deinit(struct mounts *mounts)
 	for (size_t i = 0; i < mounts->count; i++) {
 		free(mounts->entries[i].point);
 		free(mounts->entries[i].type);
+		free(mounts->entries[i].root);
 	}
 	free(mounts->entries);
 	*mounts = MOUNTS_INIT;
