@@ -10,6 +10,7 @@
 #include "offline/copy.h"
 #include "offline/entry.h"
 #include "offline/keepaside.h"
+#include "offline/lineage.h"
 #include "offline/merge.h"
 #include "offline/mutate.h"
 #include "sys/copy.h"
@@ -140,6 +141,7 @@ static int flatten_make_tree(struct flatten *flatten, struct stack_dir *dir, int
 	struct merge merge = {
 		.stack = flatten->stack,
 		.link_top = true,
+		.index = flatten->index,
 		.spare = spare,
 		.is_interrupted = flatten->is_interrupted ? flatten_is_interrupted : NULL,
 		.progress = flatten_merge_progress,
@@ -321,6 +323,48 @@ static int flatten_walk(struct flatten *flatten, enum flatten_pass pass, struct 
 	return r;
 }
 
+/*
+ * A file in the index that has no name in the upper: it is what some names in the lowers lead to.
+ * Its data is in the file that the entry is called after. Who may not open that by its handle leaves
+ * it, as one whose data is further below: without metacopy and the index nobody reads the entry.
+ */
+static int flatten_index_entry(struct flatten *flatten, const char *name)
+{
+	_cleanup_stack_found_ struct stack_found found = STACK_FOUND_INIT;
+	_cleanup_entry_ struct entry entry = ENTRY_INIT, data = ENTRY_INIT;
+	int r = entry_read(flatten->index, name, flatten->stack->ns, &entry);
+
+	if (r < 0 || !entry.is_metacopy || entry.st.stx_nlink > 1)
+		return r;
+	found.data.fd = lineage_open(flatten->stack, name);
+	if (found.data.fd < 0 || entry_read(found.data.fd, "", flatten->stack->ns, &data) < 0 ||
+	    data.is_metacopy)
+		return 0;
+	flatten_report(flatten, FLATTEN_FILE);
+	found.top.fd = sys_open(flatten->index, name, O_PATH | O_NOFOLLOW, 0);
+	found.top.st = entry.st;
+	r = found.top.fd < 0 ? found.top.fd : flatten_file(flatten, &found);
+	flatten->counts.files += r == 0;
+	flatten->counts.bytes += r == 0 ? entry.st.stx_size : 0;
+	return r;
+}
+
+static int flatten_index(struct flatten *flatten)
+{
+	_cleanup_entry_names_ struct entry_names names = ENTRY_NAMES_INIT;
+	_cleanup_close_ int fd =
+		flatten->index < 0 ? -1 : sys_reopen(flatten->index, O_RDONLY | O_DIRECTORY);
+	int r = fd < 0 ? 0 : entry_names_read(fd, &names);
+
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		strbuf_append_string(&flatten->path, names.names[i]);
+		r = flatten->path.failed ? -ENOMEM : flatten_index_entry(flatten, names.names[i]);
+		if (r == 0)
+			flatten->path.length = 0;
+	}
+	return r;
+}
+
 int flatten_run(struct flatten *flatten)
 {
 	_cleanup_stack_dir_ struct stack_dir root = STACK_DIR_INIT;
@@ -331,5 +375,7 @@ int flatten_run(struct flatten *flatten)
 				    &(const struct entry){ .st.stx_mode = S_IFDIR });
 	if (r == 0)
 		r = flatten_walk(flatten, FLATTEN_PASS_FILES, &root);
+	if (r == 0)
+		r = flatten_index(flatten);
 	return r < 0 ? r : flatten_walk(flatten, FLATTEN_PASS_DIRECTORIES, &root);
 }

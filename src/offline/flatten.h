@@ -31,6 +31,7 @@ struct flatten_counts {
 struct flatten {
 	const struct stack *stack; /* layer 0 is the upper; none below the cut */
 	int work; /* a directory of its own in the work directory; -1: look only */
+	int index; /* the index directory; -1: there is none */
 	/* Called for each object before it is unfolded, or would be. May be NULL. */
 	void (*report)(void *context, enum flatten_kind kind, const char *path);
 	bool (*is_interrupted)(void *context); /* may be NULL */

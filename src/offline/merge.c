@@ -12,9 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "format/metacopy.h"
+#include "base/util.h"
+#include "format/nlink.h"
 #include "offline/copy.h"
 #include "offline/entry.h"
+#include "offline/lineage.h"
 #include "offline/mergemarks.h"
 #include "offline/mutate.h"
 #include "sys/file.h"
@@ -114,9 +116,76 @@ static void merge_key(const struct stack_hit *hit, char key[MERGE_KEY_MAX])
 		 (unsigned long long)sys_stat_dev(&hit->st), (unsigned long long)hit->st.stx_ino);
 }
 
+/* The entry of the index for the file, if another name of it was copied up before; an O_PATH descriptor. */
+static int merge_open_index(const struct merge *merge, const struct stack_hit *hit,
+			    struct entry *entry)
+{
+	char key[ORIGIN_INDEX_NAME_MAX + 1];
+	struct origin origin;
+
+	if (!merge->link_top || merge->index < 0 || hit->layer == 0 || hit->st.stx_nlink < 2 ||
+	    !lineage_of(merge->stack, hit->layer, hit->fd, &origin) ||
+	    !origin_index_name(&origin, key) ||
+	    entry_read(merge->index, key, merge->stack->ns, entry) < 0 || entry->is_whiteout)
+		return -ENOENT;
+	return sys_open(merge->index, key, O_PATH | O_NOFOLLOW, 0);
+}
+
+/*
+ * The index entry @fd says how many names its file has relative to the names it has in the upper: before
+ * it gets one of the others there, relative to the lower one. 0 or -errno.
+ */
+static int merge_count_by_lower(const struct merge *merge, int fd, const struct statx *st,
+				const struct statx *lower)
+{
+	const char *key = xattr_private_name(merge->stack->ns, XATTR_NLINK);
+	char value[NLINK_SIZE_MAX];
+	struct nlink nlink = { .of_upper = true };
+	ssize_t size = sys_getxattr(fd, key, value, sizeof(value));
+
+	if (size == -ENODATA)
+		size = 0;
+	if (size < 0 || (size > 0 && nlink_decode(value, (size_t)size, &nlink) < 0))
+		return size < 0 ? (int)size : -EIO;
+	if (!nlink.of_upper)
+		return 0;
+	nlink.of_upper = false;
+	nlink.delta += (int)st->stx_nlink - (int)lower->stx_nlink;
+	return mutate_setxattr(fd, key, value, nlink_encode(&nlink, value));
+}
+
+/*
+ * What is in the index is what this name leads to as well. 1: @name is a further name of it; 0: of one
+ * that has only attributes, @found has these now, and the data is to be copied; or -errno.
+ */
+static int merge_link_index(struct merge *merge, struct stack_found *found, int to,
+			    const char *name)
+{
+	_cleanup_entry_ struct entry entry = ENTRY_INIT;
+	_cleanup_close_ int fd = merge_open_index(merge, &found->top, &entry);
+
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	if (!entry.is_metacopy) {
+		int r = merge_count_by_lower(merge, fd, &entry.st, &found->top.st);
+
+		if (r == 0)
+			r = mutate_link_fd(fd, to, name);
+		return r < 0 ? r : 1;
+	}
+	if (!found->is_metacopy)
+		found->data = found->top;
+	else
+		close(found->top.fd);
+	found->top.fd = fd_take(&fd);
+	found->top.st = entry.st;
+	found->top.st.stx_nlink = MAX(entry.st.stx_nlink, 2U); /* there are more in the lower */
+	found->is_metacopy = true;
+	return 0;
+}
+
 /* 1 if @name is now a further name of what was copied, or is shared, already; 0 if that is to be done. */
-static int merge_link(struct merge *merge, const struct stack_found *found, int to,
-		      const char *name)
+static int merge_link(struct merge *merge, struct stack_found *found, int to, const char *name)
 {
 	char key[MERGE_KEY_MAX];
 	int r;
@@ -127,6 +196,9 @@ static int merge_link(struct merge *merge, const struct stack_found *found, int 
 	}
 	if (found->top.st.stx_nlink < 2)
 		return 0;
+	r = merge_link_index(merge, found, to, name);
+	if (r != 0)
+		return r;
 	merge_key(&found->top, key);
 	r = mutate_link(merge->spare, key, to, name);
 	if (r == -EMLINK) /* one more copy, to which the next ones are linked */
@@ -162,6 +234,12 @@ static void merge_count_file(struct merge *merge, const struct stack_found *foun
 		merge->counts.bytes += found->top.st.stx_size;
 }
 
+/* True if copies of what is in @layer say where they come from. */
+static bool merge_names_origin(const struct merge *merge, unsigned int layer)
+{
+	return merge->link_top && layer > 0;
+}
+
 static int merge_copy_file(struct merge *merge, const struct stack_dir *dir,
 			   const struct stack_found *found, int to, const char *name, bool *impure)
 {
@@ -181,6 +259,10 @@ static int merge_copy_file(struct merge *merge, const struct stack_dir *dir,
 	/* The marks first: who may not override the mode can write no attributes behind it. */
 	if (r == 0 && is_metacopy)
 		r = mergemarks_metacopy(merge, dir, name, found, fd);
+	if (r == 0 && merge_names_origin(merge, found->top.layer) && found->top.st.stx_nlink == 1) {
+		r = lineage_set(merge->stack, found->top.layer, found->top.fd, fd);
+		*impure = true;
+	}
 	if (r == 0)
 		r = copy_attributes(&copy, fd);
 	if (r == 0)
@@ -190,8 +272,8 @@ static int merge_copy_file(struct merge *merge, const struct stack_dir *dir,
 	return r;
 }
 
-static int merge_file(struct merge *merge, const struct stack_dir *dir,
-		      const struct stack_found *found, int to, const char *name, bool *impure)
+static int merge_file(struct merge *merge, const struct stack_dir *dir, struct stack_found *found,
+		      int to, const char *name, bool *impure)
 {
 	int r = merge_link(merge, found, to, name);
 
@@ -269,6 +351,10 @@ static int merge_subdir(struct merge *merge, const struct stack_dir *dir, struct
 	if (fd < 0)
 		return fd;
 	r = merge_fill(merge, &found->dir, fd, &holds_origins);
+	if (r == 0 && merge_names_origin(merge, mc.layer)) {
+		r = lineage_set(merge->stack, mc.layer, found->dir.parts[0].fd, fd);
+		*impure = true;
+	}
 	if (r == 0)
 		r = mergemarks_directory(merge, dir, name, &found->dir, fd);
 	if (r == 0)

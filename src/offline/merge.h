@@ -28,7 +28,9 @@ struct merge {
 	const struct stack *stack;
 	/* What is not a directory in the topmost layer is hard-linked, not copied; and
 	 * directories of that layer keep their private attributes but opaque and redirect. */
-	bool link_top;
+	bool link_top; /* and what is copied from the others says so, as after a copy-up */
+	/* With link_top: the index directory of the upper, for files that it has; -1: none. */
+	int index;
 	/* A directory for the time of the merge, on the file system of the result, where
 	 * objects with several names and the one whiteout are kept to be linked. */
 	int spare;

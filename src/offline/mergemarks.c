@@ -2,14 +2,11 @@
 #include "offline/mergemarks.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "format/origin.h"
+#include "offline/lineage.h"
 #include "offline/mutate.h"
-#include "sys/file.h"
-#include "sys/handle.h"
 #include "sys/xattr.h"
 
 /* ---- below the cut ---- */
@@ -104,36 +101,22 @@ int mergemarks_metacopy(struct merge *merge, const struct stack_dir *dir, const 
 
 /* ---- origin ---- */
 
-/* True if @origin is the identity of the object @fd, of the layer whose root is @root. */
-static bool mergemarks_is_origin(const struct origin *origin, int fd, int root)
-{
-	struct sys_handle handle;
-	uint8_t uuid[16] = { 0 };
-
-	if (sys_handle_get(fd, "", &handle) < 0 || handle.size != origin->fid_size ||
-	    handle.type != origin->type || memcmp(handle.bytes, origin->fid, handle.size) != 0)
-		return false;
-	_cleanup_close_ int dir = sys_reopen(root, O_RDONLY | O_DIRECTORY);
-
-	return dir >= 0 && sys_fs_uuid(dir, uuid) == 0 && !memcmp(uuid, origin->uuid, sizeof(uuid));
-}
-
-/* The object that the layers below the cut have for @found, and the root of its layer; -1: none. */
+/* The object that the layers below the cut have for @found, and its layer; -1: none. */
 static int mergemarks_below_of(const struct stack *stack, const struct stack_dir *dir,
 			       const char *name, const struct stack_found *found,
-			       struct stack_found *below, int *root)
+			       struct stack_found *below, unsigned int *layer)
 {
 	if (found->kind == STACK_DIR) {
 		unsigned int inner = stack_dir_inner(stack, &found->dir);
 
 		if (inner == found->dir.count)
 			return -1;
-		*root = stack->layers[found->dir.parts[inner].layer].fd;
+		*layer = found->dir.parts[inner].layer;
 		return found->dir.parts[inner].fd;
 	}
 	if (stack_lookup(stack, dir, name, stack->inner, below) < 0 || below->kind != STACK_FILE)
 		return -1;
-	*root = stack->layers[below->top.layer].fd;
+	*layer = below->top.layer;
 	return below->top.fd;
 }
 
@@ -145,8 +128,7 @@ bool mergemarks_has_origin(const struct stack *stack, const struct stack_dir *di
 							found->top.layer;
 	_cleanup_stack_found_ struct stack_found below = STACK_FOUND_INIT;
 	_cleanup_free_ char *value = NULL;
-	struct origin origin;
-	int root;
+	struct origin origin, there;
 	ssize_t size = sys_getxattr_alloc(top, xattr_private_name(stack->ns, XATTR_ORIGIN), &value);
 
 	if (size < 0)
@@ -155,7 +137,7 @@ bool mergemarks_has_origin(const struct stack *stack, const struct stack_dir *di
 		return stack->has_upper && layer == 0;
 	if (origin_decode(value, (size_t)size, &origin) != ORIGIN_VALID)
 		return false;
-	int fd = mergemarks_below_of(stack, dir, name, found, &below, &root);
+	int fd = mergemarks_below_of(stack, dir, name, found, &below, &layer);
 
-	return fd >= 0 && mergemarks_is_origin(&origin, fd, root);
+	return fd >= 0 && lineage_of(stack, layer, fd, &there) && origin_is_equal(&there, &origin);
 }

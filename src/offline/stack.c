@@ -11,6 +11,7 @@
 #include "format/whiteout.h"
 #include "offline/entry.h"
 #include "sys/file.h"
+#include "sys/handle.h"
 
 /* ---- the layers ---- */
 
@@ -22,6 +23,15 @@ void stack_deinit(struct stack *stack)
 	}
 	free(stack->layers);
 	*stack = STACK_INIT;
+}
+
+static void stack_read_uuid(struct stack_layer *layer)
+{
+	_cleanup_close_ int fd = sys_reopen(layer->fd, O_RDONLY | O_DIRECTORY);
+	uint8_t uuid[sizeof(layer->uuid)];
+
+	if (fd >= 0 && sys_fs_uuid(fd, uuid) == 0)
+		memcpy(layer->uuid, uuid, sizeof(uuid));
 }
 
 int stack_add(struct stack *stack, const char *path, bool is_data, struct strbuf *why)
@@ -39,6 +49,7 @@ int stack_add(struct stack *stack, const char *path, bool is_data, struct strbuf
 		return fd;
 	}
 	more[total] = (struct stack_layer){ .path = strdup(path), .fd = fd };
+	stack_read_uuid(&more[total]);
 	if (is_data)
 		stack->data_count++;
 	else

@@ -12,6 +12,7 @@
 #define VENEER_OFFLINE_STACK_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
@@ -22,6 +23,7 @@
 struct stack_layer {
 	char *path; /* as given; owned */
 	int fd; /* of the root; owned */
+	uint8_t uuid[16]; /* of its file system; zeros: none */
 };
 
 struct stack {

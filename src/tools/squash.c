@@ -374,7 +374,7 @@ int squash_run(int argc, char **argv)
 	_cleanup_strbuf_ struct strbuf why = STRBUF_INIT;
 	struct squash_args args = { 0 };
 	struct squash squash = { .args = &args, .parent_fd = -1 };
-	struct merge merge = { 0 };
+	struct merge merge = { .index = -1 };
 	int r = args_parse(&squash_argp, argc, argv, false, &args);
 
 	squash.stack.ns = args.userxattr ? XATTR_USER : XATTR_TRUSTED;

@@ -27,6 +27,7 @@
 /* In work/, which every mount empties. */
 #define UNFOLD_WORK "work"
 #define UNFOLD_PLACE "#unfold"
+#define UNFOLD_INDEX "index"
 
 enum {
 	UNFOLD_KEY_CHECK = ARGS_KEY_FIRST,
@@ -215,12 +216,21 @@ static int unfold_explain(const struct flatten *work, int error, struct strbuf *
 	return error;
 }
 
+/* The index directory; below 0: there is none. */
+static int unfold_open_index(const struct unfold_job *job)
+{
+	return job->hold.work < 0 ? -1 :
+				    sys_open(job->hold.work, UNFOLD_INDEX, O_PATH | O_DIRECTORY, 0);
+}
+
 /* Only looks: what is there to do? */
 static int unfold_look(struct unfold_job *job, struct flatten_counts *counts, struct strbuf *why)
 {
+	_cleanup_close_ int index = unfold_open_index(job);
 	struct flatten look = {
 		.stack = &job->stack,
 		.work = -1,
+		.index = index,
 		.report = unfold_take_report,
 		.is_interrupted = stop_is_wanted,
 		.context = job,
@@ -241,8 +251,10 @@ static int unfold_look(struct unfold_job *job, struct flatten_counts *counts, st
 
 static int unfold_work(struct unfold_job *job, struct flatten_counts *counts, struct strbuf *why)
 {
+	_cleanup_close_ int index = unfold_open_index(job);
 	struct flatten work = {
 		.stack = &job->stack,
+		.index = index,
 		.is_interrupted = stop_is_wanted,
 		.progress = unfold_take_progress,
 		.context = job,

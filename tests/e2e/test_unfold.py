@@ -86,16 +86,19 @@ def test_over_layers_with_redirects(base, contender, seed):
 def test_takes_further_changes(base, contender, seed):
     """As an upper again, with index and all."""
     stack = stack_of(base, contender, seed + 70, opts=["redirect_dir=on", "metacopy=on", "index=on"])
-    before = stack.see()
-    unfolded(stack.layers[0], stack.works[0], stack.layers[1:])
-    mount = contender.mount(Layers(stack.layers[1:], stack.layers[0], stack.works[0]), stack.mnt, stack.opts)
-    assert trees.difference({**trees.snapshot(stack.mnt)}, {k: v for k, v in before.items() if k != "hard links"}) == []
-    for _ in range(20):
-        stacks.Changes(stack.mnt, stack.rnd).one()
-    assert mount.unmount() == []
-    before = stack.see()
-    unfolded(stack.layers[0], stack.works[0], stack.layers[1:])
-    assert differences(before, stack.see()) == []
+
+    def mounted(changes=0):
+        mount = contender.mount(Layers(stack.layers[1:], stack.layers[0], stack.works[0]), stack.mnt, stack.opts)
+        try:
+            for _ in range(changes):
+                stacks.Changes(stack.mnt, stack.rnd).one()
+            return {**trees.snapshot(stack.mnt), "hard links": stacks.hard_links(stack.mnt)}
+        finally:
+            assert mount.unmount() == []
+    for changes in (0, 20):
+        before = mounted(changes)
+        unfolded(stack.layers[0], stack.works[0], stack.layers[1:])
+        assert differences(before, mounted()) == []
 
 
 @pytest.mark.veneer_only("the kernel writes no redirects there")
@@ -125,8 +128,51 @@ def test_in_a_user_namespace(base, contender, seed, child):
 
 # Each thing by itself
 
+def mounted(u):
+    """What is in e, by path: inode number, names, mode and content."""
+    u.mount()
+    found = {}
+    for path in stacks.trees_below(os.path.join(u.mnt, "e")):
+        if os.path.isfile(path):
+            st = os.stat(path)
+            found[os.path.relpath(path, u.mnt)] = st.st_ino, st.st_nlink, oct(st.st_mode), trees.read(path)
+    links = stacks.hard_links(u.mnt)
+    u.umount()
+    return found, links
+
+
+@pytest.mark.parametrize("index", ["off", "on"])
+def test_inode_numbers_and_the_index_stay(union_factory, contender, index):
+    u = union_factory({"d": {"x": "x", "s": {"z": "z"}, "one": "1", "four": Hard("d/one")},
+                       "two": Hard("d/one"), "three": Hard("d/one")},
+                      opts=["redirect_dir=on", "metacopy=on", f"index={index}"], guard=False)
+    u.mount()
+    os.rename(os.path.join(u.mnt, "d"), os.path.join(u.mnt, "e"))
+    os.chmod(os.path.join(u.mnt, "e/x"), 0o600)
+    os.chmod(os.path.join(u.mnt, "two"), 0o640)
+    os.unlink(os.path.join(u.mnt, "two"))
+    u.umount()
+    before, links = mounted(u)
+    if index == "off":
+        before = {path: found for path, found in before.items() if path not in ("e/one", "e/four")}
+    unfolded(u.layers.upper, u.layers.work, u.layers.lowers)
+    after, links_after = mounted(u)
+    assert {path: after[path] for path in before} == before
+    assert len(after) == 4
+    if index == "on":
+        assert links_after == links == [["e/four", "e/one", "three"]]
+        assert marks(u.layers.work).keys() & {"metacopy"} == set()
+
+
 def metacopy(size, **attrs):
     return File(size=size, xattrs={T + "metacopy": "", **attrs.pop("xattrs", {})}, **attrs)
+
+
+def lasting(root, prefix=T):
+    """marks() without where things come from."""
+    found = {path: [name for name in names if name not in ("origin", "impure")]
+             for path, names in marks(root, prefix).items()}
+    return {path: names for path, names in found.items() if names}
 
 
 @pytest.mark.veneer_only("the layers are made by hand")
@@ -163,7 +209,7 @@ def test_directories(base, contender):
     os.utime(upper, ns=(trees.OLD, trees.OLD))
     keep = os.stat(os.path.join(upper, "e/u"))
     unfolded(upper, os.path.join(base, "work"), [low])
-    assert marks(upper) == {"d": ["whiteout"], "e": ["opaque"]}
+    assert lasting(upper) == {"d": ["whiteout"], "e": ["opaque"]}
     assert trees.entry(os.path.join(upper, "e"))[1:3] == (0o1750, (1, 2))
     assert os.stat(os.path.join(upper, "e")).st_mtime_ns == os.stat(upper).st_mtime_ns == trees.OLD
     found = sorted(os.path.relpath(path, upper) for path in stacks.trees_below(upper))
@@ -345,7 +391,7 @@ def test_ordinary_user(base, contender, as_user):
         os.mkdir(paths[2])
         return unfold(paths[1], paths[2], paths[:1], "--userxattr").stderr
     assert as_user(1000, make) == ""
-    assert marks(paths[1], u) == {"d": ["whiteout"], "e": ["opaque"]}
+    assert lasting(paths[1], u) == {"d": ["whiteout"], "e": ["opaque"]}
     assert sorted(os.listdir(os.path.join(paths[1], "e"))) == ["w", "x"]
     st = os.stat(os.path.join(paths[1], "f"))
     assert (st.st_mode & 0o7777, st.st_mtime_ns) == (0o400, trees.OLD)
