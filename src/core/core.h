@@ -498,6 +498,7 @@ struct core_settings {
 	bool metacopy, metacopy_write; /* followed; written as well */
 	bool uses_user_xattrs;
 	bool read_only, static_nlink, noatime, layers_change;
+	bool cross_mounts;
 };
 
 void core_get_settings(const struct core *core, struct core_settings *settings);

@@ -38,6 +38,7 @@ void core_get_settings(const struct core *core, struct core_settings *settings)
 		.static_nlink = core->static_nlink,
 		.noatime = core->noatime,
 		.layers_change = core->layers_change,
+		.cross_mounts = core->layers[core->layer_count - 1].crosses_mounts,
 	};
 }
 

@@ -188,6 +188,7 @@ static void report_add_options(const struct report *report, const struct report_
 	report_add_bool(&options, "read_only", settings.read_only);
 	report_add_bool(&options, "static_nlink", settings.static_nlink);
 	report_add_bool(&options, "noatime", settings.noatime);
+	report_add_bool(&options, "cross_mounts", settings.cross_mounts);
 	report_add(&options, "timeout_s", report_timeout(report->options));
 }
 

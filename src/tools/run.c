@@ -206,7 +206,7 @@ static int run_all(struct run_options *options)
 	if (is_foreground)
 		run_end_take_terminal();
 	/* Whatever the command may have changed is there, also if we lost sight of it. */
-	int end = plan.layer.directory ? run_end(&plan) : 0;
+	int end = run_layer_unlock(&plan.layer) ? run_end(&plan) : 0;
 
 	run_layer_deinit(&plan.layer);
 	run_paths_deinit(&plan.sockets);

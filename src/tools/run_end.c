@@ -96,6 +96,8 @@ static int run_end_commit(const struct run_plan *plan)
 {
 	int r = run_call("commit", "-y", &plan->layer);
 
+	if (r < 0)
+		run_end_keep(plan);
 	return r < 0 || !plan->layer.is_temporary ? r : run_end_remove(&plan->layer);
 }
 
@@ -148,8 +150,6 @@ static enum run_end run_end_choose(const struct run_plan *plan)
 
 int run_end(const struct run_plan *plan)
 {
-	if (plan->layer.lock_fd < 0) /* another's */
-		return 0;
 	if (plan->layer.is_temporary &&
 	    (plan->options->read_only_root || run_layer_is_empty(&plan->layer)))
 		return run_end_remove(&plan->layer);

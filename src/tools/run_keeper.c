@@ -295,6 +295,7 @@ static int run_keeper_isolate(struct run_keeper *keeper)
 
 static int run_keeper_work(struct run_keeper *keeper, int *status)
 {
+	sigset_t ours;
 	int r = run_keeper_isolate(keeper);
 
 	keeper->pid = getpid();
@@ -303,8 +304,12 @@ static int run_keeper_work(struct run_keeper *keeper, int *status)
 	/* After the change of credentials, which takes it back. */
 	if (r == 0)
 		r = sys_end_with_parent(SIGTERM, keeper->plan->caller);
-	if (r == 0)
+	/* Until there is a command to pass them on to, signals are ours. */
+	if (r == 0) {
+		sigprocmask(SIG_SETMASK, &keeper->signals, NULL);
 		r = run_daemon_start(keeper);
+		run_wait_begin(&ours);
+	}
 	if (r == 0)
 		r = run_command(keeper, status);
 	if (r < 0 && r != -EPROTO && r != -ESRCH)
@@ -364,6 +369,9 @@ static int run_supervise(const struct run_plan *plan, pid_t keeper, int from, in
 	if (r < 0)
 		return r;
 	if (run_receive(from, &result, sizeof(result)) < 0) {
+		*status = keeper_status;
+		if (WIFSIGNALED(keeper_status) && WTERMSIG(keeper_status) != SIGKILL)
+			return 0; /* before there was a command */
 		log_error("the keeper of the run was killed, and the command with it");
 		return -EPIPE;
 	}

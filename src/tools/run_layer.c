@@ -194,6 +194,14 @@ static int run_layer_lock(struct run_layer *layer, int dirfd, struct strbuf *why
 		       0;
 }
 
+bool run_layer_unlock(struct run_layer *layer)
+{
+	int fd = fd_take(&layer->lock_fd);
+
+	cleanup_close(&fd);
+	return fd >= 0;
+}
+
 /* ---- what is in it ---- */
 
 static int run_entry_seen(const struct sys_dirent *entry, void *context)

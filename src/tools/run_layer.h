@@ -10,6 +10,8 @@
  * 0, or -errno with a sentence in @why.
  */
 int run_layer_open(struct run_plan *plan, struct strbuf *why);
+/* Other commands may have it. False if it was not ours. */
+bool run_layer_unlock(struct run_layer *layer);
 /* True if nothing was changed: the upper is empty. */
 bool run_layer_is_empty(const struct run_layer *layer);
 /* Removes all of it. 0, or -errno with a sentence in @why. */
