@@ -18,8 +18,22 @@ _veneer_names() {
 
 	[[ $EUID -eq 0 ]] && state=/var/lib/veneer
 	if [[ -d $state ]]; then
-		(cd "$state" && compgen -d)
+		(cd "$state" && compgen -d 2>/dev/null)
 	fi
+}
+
+# Of the lines on standard input those that begin with $1 are offered; nothing in them is expanded.
+_veneer_offer() {
+	local line
+
+	while IFS= read -r line; do
+		[[ $line == "$1"* ]] && COMPREPLY+=("$line")
+	done
+}
+
+# True of a flag that takes the next word, as --keep DIR.
+_veneer_takes_word() {
+	[[ $2 != *=* ]] && _veneer_flags "$1" | grep -qx -- "$2="
 }
 
 # Mount options: the last one of a list at commas.
@@ -39,6 +53,7 @@ _veneer_value() {
 	--color) mapfile -t COMPREPLY < <(compgen -W 'auto always never' -- "$2") ;;
 	--format) mapfile -t COMPREPLY < <(compgen -W 'podman oci' -- "$2") ;;
 	--compress) mapfile -t COMPREPLY < <(compgen -W 'zstd gzip none' -- "$2") ;;
+	--name) _veneer_offer "$2" < <(_veneer_names) ;;
 	*) mapfile -t COMPREPLY < <(compgen -f -- "$2") ;;
 	esac
 }
@@ -54,7 +69,11 @@ _veneer() {
 	if [[ $command == run ]]; then
 		# Behind the first word that is no flag there is a command line.
 		for ((i = 2; i < COMP_CWORD; i++)); do
-			if [[ ${COMP_WORDS[i]} != -* ]] || [[ ${COMP_WORDS[i]} == -- ]]; then
+			# "--keep=DIR" is three words to bash, "--keep DIR" is two.
+			if [[ ${COMP_WORDS[i]} == -o ]] || _veneer_takes_word run "${COMP_WORDS[i]}"; then
+				[[ ${COMP_WORDS[i + 1]-} == = ]] && ((i++))
+				((i++))
+			elif [[ ${COMP_WORDS[i]} != -* ]] || [[ ${COMP_WORDS[i]} == -- ]]; then
 				[[ ${COMP_WORDS[i]} == -- ]] && ((i++))
 				if declare -F _command_offset >/dev/null; then
 					_command_offset "$i"
@@ -68,7 +87,9 @@ _veneer() {
 		done
 	fi
 	# "=" is a word of its own to bash.
-	if [[ $current == = ]]; then
+	if [[ $previous == --name ]]; then
+		_veneer_offer "$current" < <(_veneer_names)
+	elif [[ $current == = ]]; then
 		_veneer_value "$previous" ''
 	elif [[ $previous == = ]]; then
 		_veneer_value "${COMP_WORDS[COMP_CWORD - 2]}" "$current"
@@ -80,11 +101,11 @@ _veneer() {
 	elif [[ $COMP_CWORD -eq 1 ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "mount $(_veneer_commands)" -- "$current"
 			compgen -d -- "$current")
-	elif [[ $command == run ]]; then
+	elif [[ $command == run ]] && ! _veneer_takes_word run "$previous"; then
 		mapfile -t COMPREPLY < <(compgen -c -- "$current")
 	else
-		mapfile -t COMPREPLY < <(compgen -f -- "$current"
-			[[ -n $command ]] && compgen -W "$(_veneer_names)" -- "$current")
+		mapfile -t COMPREPLY < <(compgen -f -- "$current")
+		[[ -n $command && $command != run ]] && _veneer_offer "$current" < <(_veneer_names)
 		compopt -o filenames 2>/dev/null
 	fi
 }

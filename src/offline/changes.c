@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/util.h"
 #include "format/redirect.h"
 #include "offline/changes_compare.h"
@@ -50,6 +51,27 @@ struct walk {
 	struct postponed *postponed;
 	int root_fd;
 };
+
+/* ---- what cannot be told ---- */
+
+/* The object at hand is left out, and the walk goes on. */
+static void walk_complain(struct walk *walk, const char *what)
+{
+	walk->changes->failed++;
+	log_error("%s%s: %s", walk->target->upper, walk->path.data, what);
+}
+
+/* True of errors that say that an object is not what it was a moment ago. */
+static bool walk_is_gone(int error)
+{
+	return error == -ENOENT || error == -ENOTDIR || error == -ELOOP || error == -ESTALE;
+}
+
+/* True of errors of one object, which say nothing of the others. */
+static bool walk_is_local(int error)
+{
+	return error == -EACCES || error == -EPERM || error == -EIO;
+}
 
 /* ---- results ---- */
 
@@ -372,6 +394,8 @@ static int walk_find_source(struct walk *walk, const struct frame *frame, struct
 			return r;
 		/* A redirect may lead to where it is. */
 		met->is_moved = met->source.node && strcmp(met->source_path, walk->path.data) != 0;
+		if (!met->source.node && walk->lowers && !met->entry.is_metacopy)
+			walk_complain(walk, "its redirect leads nowhere: see 'veneer fsck'");
 		return 0;
 	}
 	met->source_path = met->below_path ? strdup(met->below_path) : NULL;
@@ -403,6 +427,8 @@ static int walk_take(struct walk *walk, const struct frame *frame, struct met *m
 		return r;
 	if (S_ISDIR(met->entry.st.stx_mode))
 		return walk_take_directory(walk, frame, met);
+	if (met->entry.is_metacopy && !met->source.node && walk->lowers)
+		walk_complain(walk, "its data is not there: see 'veneer fsck'");
 	return met_can_compare(met) ? walk_compare(walk, frame, met) : walk_add_new(walk, met);
 }
 
@@ -468,6 +494,11 @@ static int walk_step(struct walk *walk)
 	met.name = frame.names.names[frame.next];
 	walk_set_name(walk, &frame, met.name);
 	int r = walk->path.failed ? -ENOMEM : walk_take(walk, &frame, &met);
+
+	if (walk_is_local(r))
+		walk_complain(walk, strerror(-r));
+	if (walk_is_local(r) || walk_is_gone(r))
+		r = 0;
 
 	walk_forget(walk, &met.below);
 	walk_forget(walk, &met.source);
@@ -594,6 +625,10 @@ static int walk_all_postponed(struct walk *walk)
 		walk->postponed = postponed->next;
 		if (r == 0)
 			r = walk_take_postponed(walk, postponed);
+		if (walk_is_local(r))
+			walk_complain(walk, strerror(-r));
+		if (walk_is_local(r) || walk_is_gone(r))
+			r = 0;
 		if (r == 0)
 			r = walk_all(walk);
 		postponed_free(postponed);
@@ -603,20 +638,27 @@ static int walk_all_postponed(struct walk *walk)
 
 /* ---- afterwards ---- */
 
+/* What is in a directory follows it at once. */
+static int changes_rank(unsigned char c)
+{
+	return c == '\0' ? 0 : c == '/' ? 1 : c + 1;
+}
+
+int changes_compare_paths(const char *a, const char *b)
+{
+	while (*a && *a == *b) {
+		a++;
+		b++;
+	}
+	return changes_rank((unsigned char)*a) - changes_rank((unsigned char)*b);
+}
+
 static int change_compare_paths(const void *a, const void *b)
 {
 	const struct change *one = a, *other = b;
-	const unsigned char *x = (const unsigned char *)one->path;
-	const unsigned char *y = (const unsigned char *)other->path;
+	int order = changes_compare_paths(one->path, other->path);
 
-	while (*x && *x == *y) {
-		x++;
-		y++;
-	}
-	if (*x == *y)
-		return (other->kind == CHANGE_REMOVED) - (one->kind == CHANGE_REMOVED);
-	/* What is in a directory follows it at once. */
-	return (*x == '/' ? 1 : *x) - (*y == '/' ? 1 : *y);
+	return order ? order : (other->kind == CHANGE_REMOVED) - (one->kind == CHANGE_REMOVED);
 }
 
 static int change_compare_strings(const void *a, const void *b)

@@ -52,16 +52,20 @@ struct changes {
 	/* Directories of the upper on the way to a change, sorted; owned. */
 	char **parents;
 	size_t parent_count;
+	size_t failed; /* objects that are left out: unreadable, damaged; each was logged */
 };
 
 #define CHANGES_INIT ((struct changes){ 0 })
 
 /*
- * Compares the upper of @target with its lowers. 0, or -errno with a sentence in @why. To be
+ * Compares the upper of @target with its lowers. 0, also if something is left out, or -errno with a sentence in @why. To be
  * deinitialised in any case. What is changed meanwhile may be told or not.
  */
 int changes_read(const struct target *target, struct changes *changes, struct strbuf *why);
 void changes_deinit(struct changes *changes);
+
+/* The order of changes: by bytes, but what is in a directory follows it at once. <0, 0 or >0. */
+int changes_compare_paths(const char *a, const char *b);
 
 /* Data of the upper that counts as a change: bytes of files added, or modified in their content. */
 uint64_t changes_bytes(const struct changes *changes);

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/util.h"
 #include "offline/changes.h"
@@ -18,23 +19,39 @@
 
 /* ---- content ---- */
 
+/* Where data begins from @at on, in either of the two; the size if nowhere. */
+static off_t compare_next_data(const struct compared *c, int fd, off_t at)
+{
+	off_t size = (off_t)c->entry->st.stx_size;
+	off_t mine = sys_seek(fd, at, SEEK_DATA);
+	off_t other = core_seek(c->lowers, c->lower->node, at, SEEK_DATA);
+
+	/* Behind the last data; else a file system that has no holes. */
+	mine = mine == -ENXIO ? size : mine < 0 ? at : mine;
+	other = other == -ENXIO ? size : other < 0 ? at : other;
+	return MIN(mine, other);
+}
+
 static int compare_bytes(const struct compared *c, int fd, bool *differ)
 {
 	_cleanup_free_ char *ours = malloc(COMPARE_CHUNK), *theirs = malloc(COMPARE_CHUNK);
-	uint64_t size = c->entry->st.stx_size;
+	off_t size = (off_t)c->entry->st.stx_size, at = 0;
 
 	if (!ours || !theirs)
 		return -ENOMEM;
 	*differ = false;
-	for (uint64_t at = 0; at < size && !*differ; at += COMPARE_CHUNK) {
-		ssize_t mine = sys_pread(fd, ours, COMPARE_CHUNK, (off_t)at);
+	while (!*differ && (at = compare_next_data(c, fd, at)) < size) {
+		ssize_t mine = sys_pread(fd, ours, COMPARE_CHUNK, at);
 		ssize_t other = mine < 0 ? mine :
 					   core_read(c->lowers, c->lower->node, theirs,
-						     COMPARE_CHUNK, at, true);
+						     COMPARE_CHUNK, (uint64_t)at, true);
 
 		if (mine < 0 || other < 0)
 			return mine < 0 ? (int)mine : (int)other;
 		*differ = mine != other || memcmp(ours, theirs, (size_t)mine) != 0;
+		if (mine == 0)
+			break; /* shorter than it was: changed meanwhile */
+		at += COMPARE_CHUNK;
 	}
 	return 0;
 }

@@ -128,13 +128,35 @@ static int diff_show(const struct diff_args *args, struct strbuf *why)
 				     target.name);
 		return -EROFS;
 	}
+	/* Any directory would do, and all of it be told as added. */
+	if (r == 0 && target.lowers.count == 0) {
+		strbuf_append_format(why,
+				     "%s: what does it lie over? Say so with --lower (it is "
+				     "no mount, and no layer that 'veneer run' kept)",
+				     target.name);
+		return -EINVAL;
+	}
 	if (r == 0)
 		r = changes_read(&target, &changes, why);
-	if (r < 0)
-		return r;
-	return args->style.form == DIFF_UNIFIED ?
-		       diff_print_text(&target, &changes, &args->style, why) :
-		       diff_print(&target, &changes, &args->style);
+	if (r == 0)
+		r = args->style.form == DIFF_UNIFIED ?
+			    diff_print_text(&target, &changes, &args->style, why) :
+			    diff_print(&target, &changes, &args->style);
+	if (r == 0 && changes.failed > 0) {
+		strbuf_append_format(why, "%zu objects could not be compared", changes.failed);
+		r = -EIO;
+	}
+	return r;
+}
+
+static bool diff_wants_colour(int colour)
+{
+	const char *terminal = getenv("TERM"), *none = getenv("NO_COLOR");
+
+	if (colour >= 0)
+		return colour;
+	return isatty(STDOUT_FILENO) && terminal && strcmp(terminal, "dumb") != 0 &&
+	       !(none && *none);
 }
 
 int diff_run(int argc, char **argv)
@@ -143,13 +165,13 @@ int diff_run(int argc, char **argv)
 	struct diff_args args = { .style.end = '\n', .colour = -1 };
 	int r = args_parse(&diff_argp, argc, argv, false, &args);
 
-	args.style.has_colour = args.colour < 0 ? isatty(STDOUT_FILENO) && getenv("TERM") &&
-							  !getenv("NO_COLOR") :
-						  args.colour;
+	args.style.has_colour = diff_wants_colour(args.colour);
 	if (r == 0)
 		r = diff_show(&args, &why);
-	if (r == 0 && fflush(stdout) != 0)
+	if (fflush(stdout) != 0 && r == 0)
 		r = -errno;
+	else if (ferror(stdout) && r == 0)
+		r = -EIO;
 	if (r < 0)
 		log_error("%s", why.length && !why.failed ? why.data : strerror(-r));
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -236,18 +236,6 @@ static void diff_print_letter(const struct diff_style *style, char letter, const
 	diff_print_line(style, path);
 }
 
-/* -1, 0, 1: as changes are sorted, what is in a directory following it at once. */
-static int diff_compare(const char *a, const char *b)
-{
-	while (*a && *a == *b) {
-		a++;
-		b++;
-	}
-	int x = *a == '/' ? 1 : (unsigned char)*a, y = *b == '/' ? 1 : (unsigned char)*b;
-
-	return (x > y) - (x < y);
-}
-
 /* Changes and the directories above them, in one order; a directory that changed itself once. */
 static void
 diff_print_merged(const struct diff_style *style, const struct changes *changes,
@@ -260,10 +248,10 @@ diff_print_merged(const struct diff_style *style, const struct changes *changes,
 		const struct change *change = &changes->items[i];
 
 		while (parent < changes->parent_count &&
-		       diff_compare(changes->parents[parent], change->path) <= 0) {
-			if (diff_compare(changes->parents[parent], change->path) < 0 &&
-			    (i == 0 ||
-			     diff_compare(changes->parents[parent], changes->items[i - 1].path)))
+		       changes_compare_paths(changes->parents[parent], change->path) <= 0) {
+			if (changes_compare_paths(changes->parents[parent], change->path) < 0 &&
+			    (i == 0 || changes_compare_paths(changes->parents[parent],
+							     changes->items[i - 1].path)))
 				print_parent(style, changes->parents[parent]);
 			parent++;
 		}

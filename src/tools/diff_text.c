@@ -3,8 +3,10 @@
  * `veneer diff -u`: diff(1) is given both versions of each file through
  * descriptors.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,12 +16,17 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "offline/view.h"
 #include "sys/file.h"
 #include "tools/diff.h"
 
 #define DIFF_PROGRAM "diff"
 #define DIFF_CHUNK (128U * 1024)
+/* What is larger is not looked into: both versions are in memory. */
+#define DIFF_SIZE_MAX (64U << 20)
+/* What diff(1) looks at to tell text from other data. */
+#define DIFF_PROBE 32768
 /* Of diff(1): 0 the same, 1 different, 2 trouble. */
 #define DIFF_TROUBLE 2
 
@@ -60,7 +67,9 @@ static int diff_extract(struct core *core, const char *path)
 
 	if (r < 0)
 		return r;
-	if (!entry.node || !S_ISREG(entry.attr.stx_mode))
+	if (entry.node && S_ISREG(entry.attr.stx_mode) && entry.attr.stx_size > DIFF_SIZE_MAX)
+		fd = -EFBIG;
+	else if (!entry.node || !S_ISREG(entry.attr.stx_mode))
 		fd = memfd_create("nothing", 0);
 	else
 		fd = diff_extract_node(core, entry.node);
@@ -84,31 +93,38 @@ static int diff_wait(pid_t pid)
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return -errno;
-	return WIFEXITED(status) && WEXITSTATUS(status) < DIFF_TROUBLE ? 0 : -EIO;
+	if (WIFSIGNALED(status))
+		return WTERMSIG(status) == SIGPIPE ? -EPIPE : -EINTR;
+	return WEXITSTATUS(status) < DIFF_TROUBLE ? 0 : -EIO;
 }
 
-static int diff_spawn(const struct diff_pair *pair, const struct change *change, int before,
+/* "a/path", or /dev/null: what it is called in the output, control characters as '?'. */
+static int diff_label(const struct statx *st, const char *prefix, const char *path,
+		      struct strbuf *label)
+{
+	strbuf_append_string(label, st->stx_mask ? prefix : "/dev/null");
+	for (const char *at = st->stx_mask ? path : ""; *at; at++)
+		strbuf_append(label, iscntrl((unsigned char)*at) ? "?" : at, 1);
+	return label->failed ? -ENOMEM : 0;
+}
+
+struct diff_labels {
+	struct strbuf before, after;
+};
+
+static int diff_spawn(const struct diff_pair *pair, const struct diff_labels *labels, int before,
 		      int after)
 {
-	_cleanup_strbuf_ struct strbuf old = STRBUF_INIT, new = STRBUF_INIT;
 	char old_path[SYS_FD_PATH_MAX], new_path[SYS_FD_PATH_MAX];
-	bool was = change->before.stx_mask, is = change->after.stx_mask;
 	pid_t pid;
-
-	strbuf_append_string(&old, was ? "a" : "/dev/null");
-	strbuf_append_string(&old, !was ? "" : change->from ? change->from : change->path);
-	strbuf_append_string(&new, is ? "b" : "/dev/null");
-	strbuf_append_string(&new, is ? change->path : "");
-	if (old.failed || new.failed)
-		return -ENOMEM;
 	char *argv[] = {
 		(char *)DIFF_PROGRAM,
 		(char *)"-u",
 		(char *)(pair->style->has_colour ? "--color=always" : "--color=never"),
 		(char *)"--label",
-		old.data,
+		labels->before.data,
 		(char *)"--label",
-		new.data,
+		labels->after.data,
 		(char *)sys_fd_path(before, old_path),
 		(char *)sys_fd_path(after, new_path),
 		NULL,
@@ -124,6 +140,15 @@ static int diff_spawn(const struct diff_pair *pair, const struct change *change,
 	return r < 0 ? r : diff_wait(pid);
 }
 
+/* True of a version that is no text, or too large to be looked into. */
+static bool diff_is_binary(int fd)
+{
+	_cleanup_free_ char *start = malloc(DIFF_PROBE);
+	ssize_t size = fd < 0 || !start ? 0 : sys_pread(fd, start, DIFF_PROBE, 0);
+
+	return fd == -EFBIG || (size > 0 && memchr(start, '\0', (size_t)size));
+}
+
 /* One of them is a regular file whose data is not that of the other. */
 static bool diff_has_text(const struct change *change)
 {
@@ -135,17 +160,26 @@ static bool diff_has_text(const struct change *change)
 
 static int diff_print_pair(const struct diff_pair *pair, const struct change *change)
 {
-	const char *from = change->from ? change->from : change->path;
+	const char *from = change->from ?: change->below ?: change->path;
 	_cleanup_close_ int before =
 		diff_extract(pair->lowers, change->before.stx_mask ? from : NULL);
 	_cleanup_close_ int after =
 		diff_extract(pair->whole, change->after.stx_mask ? change->path : NULL);
-	int r = before < 0 ? before : after < 0 ? after : 0;
+	struct diff_labels labels = { 0 };
+	int r = diff_label(&change->before, "a", change->from ?: change->path, &labels.before);
 
 	if (r == 0)
-		r = diff_spawn(pair, change, before, after);
+		r = diff_label(&change->after, "b", change->path, &labels.after);
+	if (r == 0 && (diff_is_binary(before) || diff_is_binary(after)))
+		printf("Binary files %s and %s differ\n", labels.before.data, labels.after.data);
+	else if (r == 0)
+		r = before < 0 ? before :
+		    after < 0  ? after :
+				 diff_spawn(pair, &labels, before, after);
 	if (r < 0 && pair->why->length == 0)
 		strbuf_append_format(pair->why, "%s: %s", change->path, strerror(-r));
+	strbuf_deinit(&labels.before);
+	strbuf_deinit(&labels.after);
 	return r;
 }
 
@@ -153,15 +187,29 @@ int diff_print_text(const struct target *target, const struct changes *changes,
 		    const struct diff_style *style, struct strbuf *why)
 {
 	struct diff_pair pair = { .style = style, .why = why };
+	size_t failed = 0;
 	int r = view_open(target, VIEW_LOWERS, &pair.lowers, why);
 
 	if (r == 0)
 		r = view_open(target, VIEW_UNION, &pair.whole, why);
 	for (size_t i = 0; r == 0 && i < changes->count; i++) {
-		if (diff_has_text(&changes->items[i]))
-			r = diff_print_pair(&pair, &changes->items[i]);
-		else
+		if (!diff_has_text(&changes->items[i])) {
 			diff_print_change(style, &changes->items[i]);
+			continue;
+		}
+		r = diff_print_pair(&pair, &changes->items[i]);
+		/* Of one file alone. */
+		if (r == -EIO || r == -EACCES || r == -ENOENT) {
+			log_error("%s", why->failed ? strerror(-r) : why->data);
+			strbuf_deinit(why);
+			*why = STRBUF_INIT;
+			failed++;
+			r = 0;
+		}
+	}
+	if (r == 0 && failed > 0) {
+		strbuf_append_format(why, "%zu files could not be shown", failed);
+		r = -EIO;
 	}
 	if (pair.lowers)
 		core_free(pair.lowers);

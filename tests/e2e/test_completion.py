@@ -58,6 +58,24 @@ def test_files(tmp_path):
     assert complete("diff", "--color", "=", "al") == ["always"]
 
 
+def test_names_are_not_expanded(tmp_path, monkeypatch):
+    """A layer may have any name, and completing it runs nothing."""
+    state = tmp_path / "veneer"
+    (state / "r$(touch PWNED)").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    script = f"source {COMPLETION}/veneer.bash; _veneer_names() {{ ls {state}; }}; COMP_WORDS=(veneer diff r); " \
+             "COMP_CWORD=2; compopt() { :; }; _veneer; printf '%s' \"${COMPREPLY[0]}\""
+    env = {**os.environ, "PATH": os.path.dirname(VENEER) + ":" + os.environ["PATH"]}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=env, check=True)
+    assert done.stdout == "r$(touch PWNED)" and not (tmp_path / "PWNED").exists()
+
+
+def test_flags_of_run():
+    assert "--discard" in complete("run", "--keep", "/x", "--dis")
+    assert "--discard" in complete("run", "--keep", "=", "/x", "--dis")
+    assert "--discard" not in complete("run", "ls", "--dis")
+
+
 @pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh")
 def test_zsh_reads_it():
     subprocess.run(["zsh", "-fn", f"{COMPLETION}/_veneer"], check=True)

@@ -324,6 +324,66 @@ def test_errors(base, union):
     assert done.returncode == 1 and "gone" in done.stderr
 
 
+def test_not_a_layer(base):
+    """A directory that says of itself nothing, and of which nothing is said, is not told as all added."""
+    done = commands.run("diff", base)
+    assert done.returncode == 1 and "--lower" in done.stderr and done.stdout == ""
+
+
+def test_holes_are_not_read(union):
+    """Neither of the upper nor of the lower."""
+    u = union({"f": File(data="begin", size=1 << 40)}, opts=["metacopy=off"])
+    os.makedirs(u.up("d"), exist_ok=True)
+    u.umount()
+    with open(u.up("f"), "wb") as file:
+        file.write(b"begin")
+        file.seek(1 << 39)
+        file.write(b"x")
+        file.truncate(1 << 40)
+    os.rmdir(u.up("d"))
+    assert [each[:2] for each in changes(u)] == [("modified", "/f")]
+    assert diff(u, "-u") == "Binary files a/f and b/f differ\n"
+
+
+def test_what_cannot_be_told(union):
+    """Is left out with a word; all else is told."""
+    u = union({"a": "a"}, {})
+    u.umount()
+    trees.build(u.upper, {"broken": Dir(xattrs={"trusted.overlay.redirect": "/nowhere"}), "b": "b",
+                          "meta": File(size=5, xattrs={"trusted.overlay.metacopy": b""})})
+    done = commands.run("diff", *commands.layers_of(u))
+    assert done.returncode == 1 and "/b\n" in done.stdout and "2 objects" in done.stderr
+    assert "/broken: its redirect leads nowhere" in done.stderr and "/meta: its data" in done.stderr
+    done = commands.run("diff", "-u", *commands.layers_of(u))
+    assert done.returncode == 1 and "+b" in done.stdout
+
+
+def test_text_in_renamed_directories(u):
+    """Both versions are found, and named as they are called; control characters are not."""
+    os.rename(u / "dir", u / "mo\nved")
+    u.append("mo\nved/one", "x\n")
+    u.umount()
+    assert diff(u, "-u").splitlines()[1:] == ["--- a/mo?ved/one", "+++ b/mo?ved/one", "@@ -1 +1,2 @@", " 1", "+x"]
+
+
+@pytest.mark.veneer_only("the kernel's mounts cannot be asked for their layers")
+def test_a_mount_that_changes(u):
+    """What is gone before it was looked at is no failure."""
+    def churn():
+        for i in range(3000):
+            try:
+                os.mkdir(u / f"c{i % 7}")
+                u.write(f"c{i % 7}/f", "x")
+            except OSError:
+                shutil.rmtree(u / f"c{i % 7}", ignore_errors=True)
+    pid = os.fork()
+    if pid == 0:
+        churn()
+        os._exit(0)
+    while os.waitpid(pid, os.WNOHANG)[0] == 0:
+        diff(u)
+
+
 @pytest.mark.veneer_only("kernel overlayfs has no daemon to ask")
 def test_without_an_upper(union):
     u = union({"a": "a"}, readonly=True)
