@@ -5,9 +5,12 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "format/nlink.h"
 #include "offline/mutate.h"
+#include "sys/dir.h"
 #include "sys/file.h"
 #include "sys/handle.h"
+#include "sys/xattr.h"
 
 bool lineage_of(const struct stack *stack, unsigned int layer, int fd, struct origin *origin)
 {
@@ -56,4 +59,51 @@ int lineage_open(const struct stack *stack, const char *name)
 		return fd < 0 ? -ENOENT : fd;
 	}
 	return -ENOENT;
+}
+
+/* ---- names that are only below ---- */
+
+struct lineage_index {
+	const struct stack *stack;
+	int fd;
+	int count;
+};
+
+/* How many names the file of the entry has in all, by its attribute; 0: not known. */
+static int64_t lineage_names(const struct lineage_index *index, const char *name,
+			     const struct statx *st)
+{
+	const char *key = xattr_private_name(index->stack->ns, XATTR_NLINK);
+	char value[NLINK_SIZE_MAX];
+	ssize_t size = sys_getxattr_at(index->fd, name, key, value, sizeof(value));
+	struct nlink nlink;
+	struct statx lower;
+
+	if (size < 0 || nlink_decode(value, (size_t)size, &nlink) < 0)
+		return 0;
+	if (nlink.of_upper)
+		return (int64_t)st->stx_nlink + nlink.delta;
+	_cleanup_close_ int fd = lineage_open(index->stack, name);
+
+	return fd < 0 || sys_stat(fd, "", &lower) < 0 ? 0 : (int64_t)lower.stx_nlink + nlink.delta;
+}
+
+static int lineage_count_entry(const struct sys_dirent *entry, void *context)
+{
+	struct lineage_index *index = context;
+	struct statx st;
+
+	/* One of its links is the entry itself. */
+	if (sys_stat(index->fd, entry->name, &st) == 0 && S_ISREG(st.stx_mode) &&
+	    lineage_names(index, entry->name, &st) >= st.stx_nlink)
+		index->count++;
+	return 0;
+}
+
+int lineage_count_shared(const struct stack *stack, int fd)
+{
+	struct lineage_index index = { .stack = stack, .fd = fd };
+	int r = sys_dir_for_each(fd, lineage_count_entry, &index);
+
+	return r < 0 ? r : index.count;
 }

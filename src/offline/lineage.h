@@ -21,4 +21,10 @@ int lineage_set(const struct stack *stack, unsigned int layer, int from, int to)
  */
 int lineage_open(const struct stack *stack, const char *name);
 
+/*
+ * How many files the index directory @fd, of the topmost layer, has of which other names are in the
+ * layers below alone: what they lead to, only a mount with the index knows. Or -errno.
+ */
+int lineage_count_shared(const struct stack *stack, int fd);
+
 #endif

@@ -17,6 +17,7 @@
 #include "format/jsontext.h"
 #include "offline/copy.h"
 #include "offline/hold.h"
+#include "offline/lineage.h"
 #include "offline/merge.h"
 #include "offline/mutate.h"
 #include "sys/file.h"
@@ -27,6 +28,7 @@
 #include "tools/stop.h"
 
 #define SQUASH_NAME_MAX 256
+#define SQUASH_INDEX "index"
 
 enum {
 	SQUASH_KEY_LOWER = ARGS_KEY_FIRST,
@@ -47,6 +49,7 @@ struct squash {
 	struct stack stack;
 	struct progress progress;
 	uint64_t shown; /* bytes that the progress knows of */
+	char *work; /* of the topmost layer, if that is known; owned */
 	char *parent; /* the directory that OUT will be in; owned */
 	int parent_fd;
 	/* OUT and its siblings while it is made. */
@@ -145,6 +148,8 @@ static int squash_add_layer(struct squash *squash, const char *name, struct targ
 	r = squash_check_outside(squash, last->upper, why);
 	if (r == 0)
 		r = hold_take(last->upper, NULL, &hold, why);
+	if (squash->stack.count == 0)
+		squash->work = ptr_take(last->work);
 	if (last->ns == XATTR_USER)
 		squash->stack.ns = XATTR_USER;
 	return r < 0 ? r : stack_add(&squash->stack, last->upper, false, why);
@@ -176,6 +181,21 @@ static int squash_open_layers(struct squash *squash, struct strbuf *why)
 		r = squash_add_layer(squash, squash->args->layers[i], &last, why);
 	squash->stack.inner = squash->stack.count;
 	return r < 0 ? r : squash_add_lowers(squash, &last, why);
+}
+
+/* What only an index says is not in the layer, and so not in the new one. */
+static void squash_warn_of_index(const struct squash *squash)
+{
+	_cleanup_close_ int work =
+		squash->work ? sys_open_path(squash->work, O_PATH | O_DIRECTORY) : -1;
+	_cleanup_close_ int index =
+		work < 0 ? -1 : sys_open(work, SQUASH_INDEX, O_RDONLY | O_DIRECTORY, 0);
+	int count = index < 0 ? 0 : lineage_count_shared(&squash->stack, index);
+
+	if (count > 0)
+		log_warning(
+			"%s: of %d of its files other names are in lower layers alone; these will show what the lower layers have, since a new layer has no index",
+			squash->args->layers[0], count);
 }
 
 /* ---- the place ---- */
@@ -386,6 +406,8 @@ int squash_run(int argc, char **argv)
 	if (r == 0)
 		r = squash_open_layers(&squash, &why);
 	if (r == 0)
+		squash_warn_of_index(&squash);
+	if (r == 0)
 		r = squash_make(&squash, &merge, &why);
 	if (r == 0 && args.as_json)
 		r = squash_print_json(&squash, &merge.counts);
@@ -399,5 +421,6 @@ int squash_run(int argc, char **argv)
 	stack_deinit(&squash.stack);
 	cleanup_close(&squash.parent_fd);
 	free(squash.parent);
+	free(squash.work);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

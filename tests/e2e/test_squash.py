@@ -207,6 +207,47 @@ def test_origin_is_kept_where_it_is_true(base, contender):
     assert marks(out) == {".": ["impure"], "low": ["origin"], "d": ["origin"]}
 
 
+def test_warns_of_names_that_only_an_index_knows(union_factory, base, contender):
+    u = union_factory({"a": "old", "b": Hard("a"), "c": "c"}, opts=["index=on"])
+    u.mount()
+    trees.write(os.path.join(u.mnt, "c"), "new")
+    u.umount()
+    assert squash(os.path.join(base, "one"), [u.layers.upper], u.layers.lowers).stderr == ""
+    u.mount()
+    trees.write(os.path.join(u.mnt, "a"), "new")
+    u.umount()
+    done = squash(os.path.join(base, "two"), [u.layers.upper], u.layers.lowers)
+    assert done.returncode == 0 and "of 1 of its files other names are in lower layers alone" in done.stderr
+    u.mount()
+    trees.write(os.path.join(u.mnt, "b"), "newer")
+    os.chmod(os.path.join(u.mnt, "b"), 0o600)
+    os.unlink(os.path.join(u.mnt, "b"))
+    u.umount()
+    assert squash(os.path.join(base, "three"), [u.layers.upper], u.layers.lowers).stderr == ""
+
+
+@pytest.mark.veneer_only("the layers are made by hand")
+def test_deeper_than_any_path(base, contender):
+    """Some descriptors for each level, no path."""
+    top, low = build(base, top={}, low={})
+    home = os.getcwd()
+    for root in (top, low):
+        os.chdir(root)
+        for _ in range(1500):
+            os.mkdir("directory")
+            os.chdir("directory")
+        trees.write(os.path.basename(root), "at the end")
+    os.chdir(home)
+    out = squashed(os.path.join(base, "out"), [top, low])
+    depth = 0
+    os.chdir(out)
+    while "directory" in os.listdir():
+        os.chdir("directory")
+        depth += 1
+    assert (depth, sorted(os.listdir())) == (1500, ["low", "top"])
+    os.chdir(home)
+
+
 # What can go wrong
 
 @pytest.mark.veneer_only("the command refuses")

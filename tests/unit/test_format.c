@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/util.h"
+#include "format/aside.h"
 #include "format/lowerdir.h"
 #include "format/metacopy.h"
 #include "format/nlink.h"
@@ -271,6 +272,41 @@ static void test_times(void **state)
 	assert_int_equal(times_decode(raw, sizeof(raw), &got), -EIO);
 }
 
+static void test_aside(void **state)
+{
+	const struct aside given[] = {
+		{ .mode = 04755, .atime = { -5, 999999999 }, .mtime = { 1LL << 40, 7 } },
+		{ .mode = 0, .mtime = { 2, 0 }, .capability_size = 3, .capability = { 7, 8, 9 } },
+	};
+	uint8_t raw[ASIDE_SIZE_MAX] = { 0 };
+	struct aside got;
+	size_t size = 0;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(given); i++) {
+		size = aside_encode(&given[i], raw);
+		assert_int_equal(aside_decode(raw, size, &got), 0);
+		assert_int_equal(got.mode, given[i].mode);
+		assert_true(got.atime.tv_sec == given[i].atime.tv_sec);
+		assert_true(got.atime.tv_nsec == given[i].atime.tv_nsec);
+		assert_true(got.mtime.tv_sec == given[i].mtime.tv_sec);
+		assert_int_equal(got.capability_size, given[i].capability_size);
+		assert_memory_equal(got.capability, given[i].capability, got.capability_size);
+	}
+	/* docs/format.md: little-endian, at these offsets. */
+	assert_int_equal(size, 35);
+	assert_int_equal(raw[0], 1);
+	assert_int_equal(raw[20], 2);
+	assert_int_equal(raw[32], 7);
+	assert_int_equal(aside_decode(raw, 31, &got), -EIO);
+	assert_int_equal(aside_decode(raw, sizeof(raw) + 1, &got), -EIO);
+	raw[31] = 0xff; /* nanoseconds */
+	assert_int_equal(aside_decode(raw, size, &got), -EIO);
+	raw[31] = 0;
+	raw[0] = 2;
+	assert_int_equal(aside_decode(raw, size, &got), -EIO);
+}
+
 static void test_protattr(void **state)
 {
 	char out[PROTATTR_SIZE_MAX];
@@ -365,6 +401,7 @@ int main(void)
 		cmocka_unit_test(test_metacopy),
 		cmocka_unit_test(test_nlink),
 		cmocka_unit_test(test_times),
+		cmocka_unit_test(test_aside),
 		cmocka_unit_test(test_protattr),
 		cmocka_unit_test(test_lowerdir),
 		cmocka_unit_test(test_lowerdir_add),
