@@ -2,8 +2,11 @@
 """Writes the seeds of the fuzz corpora: one file per shape of input that is worth a start.
 Inputs that once broke something are added beside them by hand, named for what they broke."""
 
+import gzip
+import io
 import os
 import struct
+import tarfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -234,7 +237,55 @@ SESSION = {
                         [lookup(b'a'), lookup(b'c')] + opened() + [message(5, 2), setattr_of(1, 1, mode=0o10600)]),
 }
 
-CORPORA = {'format': FORMAT, 'options': OPTIONS, 'session': SESSION}
+ONTO, ATTRIBUTES, USER, RAW = 1, 2, 4, 8
+KINDS = {'f': tarfile.REGTYPE, 'd': tarfile.DIRTYPE, 'l': tarfile.SYMTYPE, 'h': tarfile.LNKTYPE,
+         'c': tarfile.CHRTYPE, 'p': tarfile.FIFOTYPE}
+OUTSIDE = '/mnt/outside'
+SPARSE = {'GNU.sparse.major': '1', 'GNU.sparse.minor': '0', 'GNU.sparse.name': 's', 'GNU.sparse.realsize': '9000'}
+
+
+def archive(*entries, how=0, form=tarfile.USTAR_FORMAT):
+    """(name, kind, target or data, pax headers) each."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode='w', format=form) as tar:
+        for name, kind, *rest in entries:
+            info = tarfile.TarInfo(name)
+            info.type, info.mode = KINDS[kind], 0o755
+            data = rest[0].encode() if rest and kind == 'f' else b''
+            info.size = len(data)
+            info.linkname = rest[0] if rest and kind in 'lh' else ''
+            info.pax_headers = rest[1] if len(rest) > 1 else {}
+            tar.addfile(info, io.BytesIO(data))
+        end = tar.offset + 1024
+    return bytes([how]) + out.getvalue()[:end].ljust(end, b'\0')
+
+
+ALL = [('./', 'd'), ('d', 'd'), ('d/f', 'f', 'data'), ('l', 'l', OUTSIDE), ('h', 'h', 'd/f'), ('p', 'p'),
+       ('.wh.w', 'f'), ('d/.wh..wh..opq', 'f')]
+PAX = {'form': tarfile.PAX_FORMAT}
+IMPORT = {
+    'all': archive(*ALL),
+    'onto': archive(*ALL, how=ONTO),
+    'attribute-whiteouts': archive(*ALL, how=ONTO | ATTRIBUTES | USER),
+    'gzip': bytes([RAW]) + gzip.compress(archive(*ALL)[1:], mtime=0),
+    'cut': archive(*ALL)[:-1500],
+    'xattrs': archive(('d', 'd', '', {'SCHILY.xattr.user.a': 'b', 'mtime': '1.5', 'uid': '70000'}),
+                      ('f', 'f', 'x', {'SCHILY.xattr.trusted.overlay.opaque': 'y', 'SCHILY.xattr.user.%41': ''}), **PAX),
+    'long': archive(('n' * 200, 'f', 'x'), ('d/' * 60 + 'x', 'd'), **PAX),
+    'sparse': archive(('s', 'f', '1\n0\n512\n'.ljust(512, '\0') + 'x' * 512, SPARSE), **PAX),
+    'gnu-long': archive(('n' * 200, 'l', 't' * 200), form=tarfile.GNU_FORMAT),
+    'through-link': archive(('l', 'l', OUTSIDE), ('l/f', 'f', 'x')),
+    'through-own-link': archive(('d', 'd'), ('l', 'l', 'd'), ('l/f', 'f', 'x'), how=ONTO),
+    'through-layers-link': archive(('l', 'd'), ('l/f', 'f', 'x'), how=ONTO),
+    'hard-through-link': archive(('l', 'l', OUTSIDE), ('h', 'h', 'l/f')),
+    'dotdot': archive(('../outside/f', 'f', 'x')),
+    'absolute': archive((OUTSIDE + '/f', 'f', 'x')),
+    'replaced': archive(('a', 'd'), ('a/b', 'd'), ('a', 'f'), ('a', 'd'), ('a/b', 'l', 'x'), ('a/b', 'd')),
+    'hidden-directory': archive(('.wh.d', 'f'), ('d', 'd'), ('.wh.w', 'f'), ('w/x', 'f'), how=ONTO),
+    'device-zero': archive(('c', 'c')),
+}
+
+CORPORA = {'format': FORMAT, 'options': OPTIONS, 'session': SESSION, 'import': IMPORT}
 
 
 def main():
