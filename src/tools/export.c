@@ -189,15 +189,14 @@ static int export_print_json(const struct export_args *args, const struct target
 			     const struct export *export)
 {
 	const struct export_counts *counts = &export->counts;
-	json_t *root = json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+	json_t *root = json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
 				 "schema", "veneer-export", "version", 1, "compression",
 				 export_compressions[export_compression(args)], "entries",
 				 (json_int_t)counts->entries, "whiteouts",
 				 (json_int_t)counts->whiteouts, "opaque",
 				 (json_int_t)counts->opaque, "hardlinks",
 				 (json_int_t)counts->hardlinks, "bytes", (json_int_t)counts->bytes,
-				 "sockets", (json_int_t)counts->sockets, "partial",
-				 (json_int_t)counts->partial, "plain_size",
+				 "sockets", (json_int_t)counts->sockets, "plain_size",
 				 (json_int_t)tarwrite_plain_size(export->tar), "size",
 				 (json_int_t)tarwrite_size(export->tar));
 	int r = root ? jsontext_set(root, "layer", target->name) : -ENOMEM;
@@ -215,10 +214,6 @@ static void export_print_notes(const struct export_counts *counts)
 	if (counts->sockets)
 		log_warning("%" PRIu64 " sockets were left out: an archive cannot hold them",
 			    counts->sockets);
-	if (counts->partial)
-		log_warning("%" PRIu64 " files have further names in the layers below, under which "
-			    "the archive does not change them",
-			    counts->partial);
 }
 
 /* ---- running ---- */

@@ -294,8 +294,7 @@ int export_entry(const struct export_entry *entry, struct strbuf *why)
 		return 0;
 	}
 	if (!S_ISDIR(attr->stx_mode) && attr->stx_nlink > 1)
-		r = export_links_add(entry->links, attr->stx_ino, attr->stx_nlink, entry->path,
-				     &first);
+		r = export_links_add(entry->links, attr->stx_ino, entry->path, &first);
 	if (r < 0)
 		return export_entry_fail(why, r, "it cannot be remembered");
 	return first ? export_entry_hardlink(entry, first, why) : export_entry_object(entry, why);

@@ -8,7 +8,6 @@
 
 struct export_link {
 	uint64_t ino;
-	uint32_t count, seen; /* names */
 	char *path; /* owned */
 };
 
@@ -33,46 +32,27 @@ void export_links_deinit(struct export_links *links)
 	links->root = NULL;
 }
 
-static int export_links_new(struct export_links *links, uint64_t ino, uint32_t count,
-			    const char *path)
+static int export_links_new(struct export_links *links, uint64_t ino, const char *path)
 {
 	struct export_link *link = calloc(1, sizeof(*link));
 
 	if (!link)
 		return -ENOMEM;
-	*link = (struct export_link){ .ino = ino, .count = count, .seen = 1, .path = strdup(path) };
+	*link = (struct export_link){ .ino = ino, .path = strdup(path) };
 	if (link->path && tsearch(link, &links->root, export_links_compare))
 		return 0;
 	export_links_free(link);
 	return -ENOMEM;
 }
 
-int export_links_add(struct export_links *links, uint64_t ino, uint32_t count, const char *path,
-		     const char **first)
+int export_links_add(struct export_links *links, uint64_t ino, const char *path, const char **first)
 {
 	const struct export_link wanted = { .ino = ino };
 	struct export_link **slot = tfind(&wanted, &links->root, export_links_compare);
 
 	*first = NULL;
 	if (!slot)
-		return export_links_new(links, ino, count, path);
-	(*slot)->seen++;
+		return export_links_new(links, ino, path);
 	*first = (*slot)->path;
 	return 0;
-}
-
-static void export_links_count(const void *node, VISIT order, void *context)
-{
-	const struct export_link *link = *(struct export_link *const *)node;
-
-	if ((order == postorder || order == leaf) && link->seen < link->count)
-		(*(uint64_t *)context)++;
-}
-
-uint64_t export_links_partial(const struct export_links *links)
-{
-	uint64_t count = 0;
-
-	twalk_r(links->root, export_links_count, &count);
-	return count;
 }

@@ -10,11 +10,13 @@
 #include "offline/view.h"
 #include "sys/file.h"
 #include "tools/export_entry.h"
+#include "tools/export_extras.h"
 
 struct export_walk {
 	struct export *export;
 	struct core *view;
 	struct export_links links;
+	struct export_extras extras;
 	struct strbuf path; /* in the archive: of the object at hand; "" is the root */
 	struct strbuf *why;
 };
@@ -107,6 +109,24 @@ static int export_walk_lookup(struct export_walk *walk, uint64_t parent, const c
 	return export_walk_result(walk, r, NULL);
 }
 
+/*
+ * A name that only a lower has, of a file that the upper has another name for: without the index
+ * the union shows what it was.
+ */
+static int export_walk_extra(struct export_walk *walk, const struct export_extra *extra)
+{
+	struct core_entry object;
+	int r = view_lookup(walk->view, extra->source, &object);
+
+	if (r == 0 && !object.node)
+		r = -ESTALE;
+	if (r < 0)
+		return export_walk_result(walk, r, NULL);
+	r = export_walk_object(walk, &object);
+	core_forget(walk->view, object.node, 1);
+	return r;
+}
+
 /* ---- all of a directory, as the union shows it ---- */
 
 struct export_listing {
@@ -144,9 +164,11 @@ static int export_walk_whole_name(struct export_walk *walk, uint64_t parent, con
 {
 	struct core_entry object;
 	size_t length = export_walk_push(walk, "", name);
-	int r = export_walk_lookup(walk, parent, name, &object);
+	const struct export_extra *extra = export_extras_get(&walk->extras, walk->path.data);
+	int r = extra ? export_walk_extra(walk, extra) :
+			export_walk_lookup(walk, parent, name, &object);
 
-	if (r == 0) {
+	if (r == 0 && !extra) {
 		r = export_walk_object(walk, &object);
 		if (r == 0 && S_ISDIR(object.attr.stx_mode))
 			r = export_walk_whole(walk, &object);
@@ -220,12 +242,37 @@ static int export_walk_found(struct export_walk *walk, const struct export_dir *
 	return r;
 }
 
+/* A directory that only lowers have, with no more in it than what leads to such names. */
+static int export_walk_bare(struct export_walk *walk, const struct core_entry *parent,
+			    const char *name)
+{
+	_cleanup_entry_names_ struct entry_names names = ENTRY_NAMES_INIT;
+	size_t length = export_walk_push(walk, "", name);
+	const struct export_extra *extra = export_extras_get(&walk->extras, walk->path.data);
+	struct core_entry object;
+	int r = extra ? export_walk_extra(walk, extra) :
+			export_walk_lookup(walk, parent->node, name, &object);
+
+	if (r == 0 && !extra) {
+		r = export_walk_object(walk, &object);
+		if (r == 0)
+			r = export_extras_names(&walk->extras, walk->path.data, &names);
+		for (size_t i = 0; r == 0 && i < names.count; i++)
+			r = export_walk_bare(walk, &object, names.names[i]);
+		core_forget(walk->view, object.node, 1);
+	}
+	export_walk_pop(walk, length);
+	return r;
+}
+
 static int export_walk_name(struct export_walk *walk, const struct export_dir *dir,
 			    const char *name)
 {
 	_cleanup_entry_ struct entry entry = ENTRY_INIT;
 	int r = entry_read(dir->fd, name, walk->export->target->ns, &entry);
 
+	if (r == -ENOENT && walk->extras.count > 0)
+		return export_walk_bare(walk, dir->object, name);
 	if (r == 0 && entry.is_whiteout) {
 		/* In an opaque directory there is nothing to hide. */
 		if (dir->entry->opaque == OPAQUE_YES)
@@ -243,8 +290,12 @@ static int export_walk_name(struct export_walk *walk, const struct export_dir *d
 static int export_walk_dir(struct export_walk *walk, const struct export_dir *dir)
 {
 	_cleanup_entry_names_ struct entry_names names = ENTRY_NAMES_INIT;
-	int r = export_walk_result(walk, entry_names_read(dir->fd, &names), NULL);
+	const char *path = walk->path.length ? walk->path.data : "";
+	int r = entry_names_read(dir->fd, &names);
 
+	if (r == 0)
+		r = export_extras_names(&walk->extras, path, &names);
+	r = export_walk_result(walk, r, NULL);
 	/* Before the content of the directory, so that it hides none of it. */
 	if (r == 0 && dir->entry->opaque == OPAQUE_YES)
 		r = export_walk_opaque(walk);
@@ -276,8 +327,10 @@ int export_walk(struct export *export, struct strbuf *why)
 	if (r < 0)
 		return r;
 	sys_raise_nofile(); /* a directory on the way takes one */
-	r = export_walk_root(&walk, fd);
-	export->counts.partial = export_links_partial(&walk.links);
+	r = export_extras_find(export->target, &walk.extras, why);
+	if (r == 0)
+		r = export_walk_root(&walk, fd);
+	export_extras_deinit(&walk.extras);
 	export_links_deinit(&walk.links);
 	strbuf_deinit(&walk.path);
 	core_free(walk.view);

@@ -22,7 +22,6 @@ struct export_counts {
 	uint64_t whiteouts, opaque, hardlinks;
 	uint64_t bytes; /* of file data, without holes */
 	uint64_t sockets; /* left out */
-	uint64_t partial; /* files that the union has more names for than the archive */
 };
 
 struct export

@@ -152,6 +152,37 @@ def test_round_trip(layer):
     assert_same(u.seen, mounted_by_kernel(u, [again, *u.lowers], shown))
 
 
+def test_names_that_only_lowers_have(union):
+    """A file with several names, changed under one of them: the index of the work directory tells of the others."""
+    names = {"a": {"first": "shared"}, "m": {"own": Hard("a/first"), "in": {"deep": Hard("a/first")}},
+             "z": Hard("a/first"), "other": {"x": "x", "y": Hard("other/x")}}
+    u = union(names, opts=["index=on", "redirect_dir=on"])
+    u.append("m/own", " and changed")
+    os.rename(u / "m/in", u / "moved")
+    u.seen = shown(u.mnt)
+    u.umount()
+    first = export(*commands.layers_of(u))
+    again = os.path.join(u.base, "again")
+    feed(first, again)
+    assert_same(u.seen, mounted_by_kernel(u, [again, *u.lowers], shown))
+    assert export(again, "--lower", u.lowers[0]) == first
+
+
+def test_change_in_the_index_alone(union):
+    """Refused, with what helps; that it helps is seen on veneer."""
+    u = union({"x": "x", "y": Hard("x")}, opts=["index=on"])
+    os.chmod(u / "x", 0o600)
+    os.unlink(u / "x")
+    u.umount()
+    done = commands.run("export", *commands.layers_of(u), "-o", os.path.join(u.base, "o.tar"))
+    assert done.returncode == 1 and "/y: " in done.stderr and "rename" in done.stderr
+    u.mount()
+    os.rename(u / "y", u / "t")
+    os.rename(u / "t", u / "y")
+    u.umount()
+    assert names(export(*commands.layers_of(u))) == ["./", ".wh.x", "y"]
+
+
 def feed(archive, target, *words):
     """Imports what comes through a pipe."""
     done = subprocess.run([contenders.VENEER, "import", *words, "-", target], input=archive, capture_output=True,
