@@ -14,6 +14,7 @@
 #include "tools/fsck_indexed.h"
 #include "tools/fsck_object.h"
 #include "tools/fsck_origin.h"
+#include "tools/fsck_shown.h"
 #include "tools/fsck_tree.h"
 #include "tools/fsck_work.h"
 
@@ -26,7 +27,7 @@ static int fsck_indexed_compare(const void *a, const void *b)
 	return left->ino < right->ino ? -1 : left->ino > right->ino;
 }
 
-static struct fsck_indexed *fsck_index_find(const struct fsck *fsck, const struct statx *st)
+struct fsck_indexed *fsck_index_find(const struct fsck *fsck, const struct statx *st)
 {
 	const struct fsck_indexed wanted = { .ino = st->stx_ino };
 
@@ -47,13 +48,6 @@ void fsck_index_note(struct fsck *fsck, const struct statx *st)
 
 	if (indexed)
 		indexed->names++;
-}
-
-uint32_t fsck_indexed_names(const struct fsck *fsck, const struct statx *st)
-{
-	const struct fsck_indexed *indexed = fsck_index_find(fsck, st);
-
-	return indexed ? indexed->names : 0;
 }
 
 /* ---- whose it is ---- */
@@ -195,12 +189,29 @@ static int fsck_index_open(struct fsck *fsck)
 				   sys_open(fsck->work_fd, FSCK_INDEX, O_RDONLY | O_DIRECTORY, 0);
 }
 
+/* What is known of the file below that the entry is named after. */
+static void fsck_index_note_lower(const struct fsck_object *entry, const struct origin *named,
+				  struct fsck_indexed *indexed)
+{
+	_cleanup_close_ int fd = -1;
+	struct statx st;
+
+	fsck_origin_judge(entry->fsck, named, entry->st.stx_mode, &fd);
+	if (fd < 0 || sys_stat(fd, "", &st) < 0)
+		return;
+	indexed->lower = st.stx_ino;
+	indexed->lower_links = st.stx_nlink;
+}
+
 /* Notes which file the entry is. Without memory it is taken for none of the index. */
 static void fsck_index_load(struct fsck_object *entry)
 {
 	struct fsck *fsck = entry->fsck;
 	size_t count = fsck->indexed_count;
 	struct fsck_indexed *more = fsck->indexed;
+	struct fsck_indexed indexed = { .ino = entry->st.stx_ino };
+	uint8_t encoded[ORIGIN_SIZE_MAX];
+	struct origin named;
 
 	if (S_ISDIR(entry->st.stx_mode) ||
 	    whiteout_is_device(entry->st.stx_mode, sys_stat_rdev(&entry->st)))
@@ -209,14 +220,13 @@ static void fsck_index_load(struct fsck_object *entry)
 		more = reallocarray(more, count ? 2 * count : 1, sizeof(*more));
 	if (!more)
 		return;
-	struct origin named;
-	uint8_t encoded[ORIGIN_SIZE_MAX];
-
-	/* If another file has the origin as well, that is wrong there and right here. */
-	if (origin_from_index_name(entry->name, &named))
+	if (origin_from_index_name(entry->name, &named)) {
+		fsck_index_note_lower(entry, &named, &indexed);
+		/* If another file has the origin as well, that is wrong there and right here. */
 		fsck_origin_is_doubled(entry, encoded, origin_encode(&named, encoded));
+	}
 	fsck->indexed = more;
-	more[fsck->indexed_count++] = (struct fsck_indexed){ .ino = entry->st.stx_ino };
+	more[fsck->indexed_count++] = indexed;
 }
 
 static void fsck_index_check_self(struct fsck *fsck, int fd)
@@ -253,6 +263,7 @@ int fsck_index_check(struct fsck *fsck)
 int fsck_index_check_names(struct fsck *fsck)
 {
 	_cleanup_close_ int fd = fsck->indexed_count ? fsck_index_open(fsck) : -ENOENT;
+	int r = fd < 0 ? 0 : fsck_shown_count(fsck);
 
-	return fd < 0 ? 0 : fsck_index_each(fsck, fd, fsck_indexed_check_count);
+	return fd < 0 || r < 0 ? r : fsck_index_each(fsck, fd, fsck_indexed_check_count);
 }

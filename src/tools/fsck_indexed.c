@@ -3,50 +3,30 @@
 
 #include <errno.h>
 
-#include "base/cleanup.h"
 #include "base/util.h"
 #include "format/nlink.h"
-#include "format/whiteout.h"
-#include "sys/file.h"
-#include "tools/fsck_origin.h"
-
-/* What there is to count by. */
-struct fsck_count {
-	int64_t said; /* by the attribute */
-	uint32_t names; /* in the upper */
-	uint32_t lower; /* links of the lower file; 0: not known */
-};
-
-/* Links of the file below that the entry is named after; 0: not known. */
-static uint32_t fsck_indexed_lower(const struct fsck_object *entry)
-{
-	_cleanup_close_ int fd = -1;
-	struct origin origin;
-	struct statx st;
-
-	if (!origin_from_index_name(entry->name, &origin) ||
-	    fsck_origin_judge(entry->fsck, &origin, entry->st.stx_mode, &fd) != FSCK_ORIGIN_GOOD ||
-	    fd < 0 || sys_stat(fd, "", &st) < 0)
-		return 0;
-	return st.stx_nlink;
-}
 
 /*
- * Names of the union are at least those in the upper, and at most those and all of the lower's, which
- * may have more than the layers show. What is in between depends on names that are hidden.
+ * Names of the union are at least those in the upper and those that it shows of the lower, and at most
+ * those in the upper and all of the lower's, of which the layers may not show every one.
  */
-static bool fsck_count_is_possible(const struct fsck_count *count)
+static int64_t fsck_indexed_least(const struct fsck_indexed *indexed)
 {
-	if (count->said < count->names)
+	return (int64_t)indexed->names + indexed->shown;
+}
+
+static bool fsck_indexed_is_possible(const struct fsck_indexed *indexed, int64_t said)
+{
+	if (said < fsck_indexed_least(indexed))
 		return false;
-	return !count->lower || count->said <= (int64_t)count->names + count->lower;
+	return !indexed->lower_links || said <= (int64_t)indexed->names + indexed->lower_links;
 }
 
 /* One too many keeps the entry for longer than needed; one too few would lose it. */
-static int fsck_indexed_write(struct fsck_object *entry, const struct fsck_count *count)
+static int fsck_indexed_write(struct fsck_object *entry, const struct fsck_indexed *indexed)
 {
 	char value[NLINK_SIZE_MAX];
-	int64_t total = MAX((int64_t)count->names, (int64_t)count->lower);
+	int64_t total = MAX(fsck_indexed_least(indexed), (int64_t)indexed->lower_links);
 	const struct nlink nlink = {
 		.of_upper = true,
 		.delta = (int)(MAX(total, (int64_t)1) - entry->st.stx_nlink),
@@ -55,37 +35,35 @@ static int fsck_indexed_write(struct fsck_object *entry, const struct fsck_count
 	return fsck_object_set(entry, XATTR_NLINK, value, nlink_encode(&nlink, value));
 }
 
-static void fsck_indexed_repair(struct fsck_object *entry, const struct fsck_count *count,
+static void fsck_indexed_repair(struct fsck_object *entry, const struct fsck_indexed *indexed,
 				enum fsck_problem problem, const char *value)
 {
 	if (fsck_object_find(entry, problem, value))
-		fsck_settle(entry->fsck, fsck_indexed_write(entry, count));
+		fsck_settle(entry->fsck, fsck_indexed_write(entry, indexed));
 }
 
 void fsck_indexed_check_count(struct fsck_object *entry)
 {
+	const struct fsck_indexed *indexed = fsck_index_find(entry->fsck, &entry->st);
 	char value[FSCK_VALUE_MAX + 1];
 	struct nlink nlink;
 
-	if (S_ISDIR(entry->st.stx_mode) || !fsck_object_has(entry, XATTR_NLINK) ||
-	    whiteout_is_device(entry->st.stx_mode, sys_stat_rdev(&entry->st)))
+	if (!indexed || !fsck_object_has(entry, XATTR_NLINK))
 		return;
 	ssize_t size = fsck_object_get(entry, XATTR_NLINK, value);
-	struct fsck_count count = {
-		.names = fsck_indexed_names(entry->fsck, &entry->st),
-		.lower = fsck_indexed_lower(entry),
-	};
 
 	if (size < 0 || nlink_decode(value, (size_t)size, &nlink) < 0) {
-		fsck_indexed_repair(entry, &count, FSCK_NLINK_DAMAGED, size < 0 ? NULL : value);
+		fsck_indexed_repair(entry, indexed, FSCK_NLINK_DAMAGED, size < 0 ? NULL : value);
 		return;
 	}
-	if (!nlink.of_upper && !count.lower)
+	if (!nlink.of_upper && !indexed->lower_links)
 		return;
-	count.said = (int64_t)(nlink.of_upper ? entry->st.stx_nlink : count.lower) + nlink.delta;
-	if (!fsck_count_is_possible(&count))
-		fsck_indexed_repair(entry, &count, FSCK_NLINK_WRONG, value);
-	else if (count.said == 0 && entry->st.stx_nlink == 1 &&
+	int64_t said = (int64_t)(nlink.of_upper ? entry->st.stx_nlink : indexed->lower_links) +
+		       nlink.delta;
+
+	if (!fsck_indexed_is_possible(indexed, said))
+		fsck_indexed_repair(entry, indexed, FSCK_NLINK_WRONG, value);
+	else if (said == 0 && entry->st.stx_nlink == 1 &&
 		 fsck_object_find(entry, FSCK_INDEX_ORPHAN, NULL))
 		fsck_settle(entry->fsck, fsck_object_unlink(entry));
 }

@@ -7,8 +7,8 @@
 
 #define FSCK_INDEX "index"
 
-/* Names of the file that the walk has met in the upper. */
-uint32_t fsck_indexed_names(const struct fsck *fsck, const struct statx *st);
+/* The file of the index that @st is of, or NULL. */
+struct fsck_indexed *fsck_index_find(const struct fsck *fsck, const struct statx *st);
 /* Checks the entry of the index; the walk is over. */
 void fsck_indexed_check_count(struct fsck_object *entry);
 

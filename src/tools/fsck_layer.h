@@ -19,6 +19,9 @@ struct fsck_lower {
 struct fsck_indexed {
 	uint64_t ino; /* its own */
 	uint32_t names; /* that the upper has for it */
+	uint32_t shown; /* that the union has from a lower alone, if they were counted */
+	uint64_t lower; /* number of the lower file; 0: not known */
+	uint32_t lower_links; /* its links; 0: not known */
 };
 
 struct fsck {
