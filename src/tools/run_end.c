@@ -104,7 +104,7 @@ static int run_end_commit(const struct run_plan *plan)
 static int run_end_discard(const struct run_plan *plan)
 {
 	return plan->layer.is_temporary ? run_end_remove(&plan->layer) :
-					  run_call("discard", NULL, &plan->layer);
+					  run_call("discard", "-y", &plan->layer);
 }
 
 static int run_end_ask(const struct run_plan *plan)

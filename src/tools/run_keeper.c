@@ -407,6 +407,18 @@ static int run_start_keeper(struct run_keeper *keeper, pid_t *pid, int *from, in
 	return r;
 }
 
+/* Standard streams that the caller has closed: nothing of ours shall get their numbers. */
+static void run_fill_streams(void)
+{
+	int null;
+
+	do
+		null = sys_open_path("/dev/null", O_RDWR | O_CLOEXEC);
+	while (null >= 0 && null <= STDERR_FILENO);
+	if (null >= 0)
+		close(null);
+}
+
 int run_session(const struct run_plan *plan, int *status)
 {
 	struct run_keeper keeper = {
@@ -418,6 +430,7 @@ int run_session(const struct run_plan *plan, int *status)
 	pid_t pid = -1;
 	int from = -1, to = -1, r = sys_adopt_orphans();
 
+	run_fill_streams();
 	/* Children that we had before we became this program are not ours to end. */
 	if (r == 0)
 		r = sys_find_children(&others);

@@ -192,6 +192,24 @@ def test_it_keeps_what_it_was_given(run):
     assert lines == [f"{run.home}/sub dir", "it is", "0027", "in", "seven", "5"], done.stderr
 
 
+def test_closed_streams_stay_closed(run):
+    command = shlex.join(run.command("--discard", "sh", "-c", "ls /proc/$$/fd >f; cat f >&5"))
+    done = subprocess.run(["bash", "-c", f"{command} 5>&1 >&- 2>&- <&-"], cwd=run.home, env=run.environment(), text=True,
+                          capture_output=True, timeout=TIMEOUT, check=False)
+    assert done.stdout.split() == ["1", "5"]  # f, and what was passed on
+
+
+def test_the_users_programs_work(run):
+    """What needs rights of its own, where the user has them."""
+    if run.uid == 0:
+        out = run.shell("su -s /bin/sh nobody -c 'id -u'; mount -t tmpfs none /mnt; touch /mnt/x; chroot / ls /mnt/x")
+        assert out.split() == ["65534", "/mnt/x"]
+        assert not os.path.exists("/mnt/x")
+    out = run.shell("mkdir t; tar -C t -cf t.tar .; ln t.tar l; cp -a t.tar c; mkfifo p; (echo x >p &) ; cat p; "
+                    "stat -c %h t.tar; /usr/bin/python3 -c 'import tempfile; print(tempfile.TemporaryFile().write(b\"x\"))'")
+    assert out.split() == ["x", "2", "1"]
+
+
 def test_what_is_mounted_in_the_tree(run):
     """It is seen, and changes of it are the layer's."""
     point = f"{run.home}/point"
@@ -228,6 +246,21 @@ def test_it_goes_on_with_a_layer(run):
     run.shell("mkdir d; echo 1 >d/f", "--keep", layer(run.home))
     assert run.shell("cat d/f; echo 2 >>d/f; mv d e", "--keep", layer(run.home)) == "1\n"
     assert run.shell("cat e/f; ls -d d || true", "--keep", layer(run.home)) == "1\n2\n"
+
+
+@pytest.mark.parametrize("name", ["a,b", "a:b", "a\\b", "a b", "a=b", "\xfc", "-a"])
+def test_any_name_of_a_layer(run, name):
+    run.shell("echo 1 >f", "--keep", layer(run.home, name))
+    assert run.shell("cat f", f"--keep={name}") == "1\n"
+
+
+def test_without_home(run):
+    """Then there is no place for a layer without a name, unless one is root."""
+    command = run.command("--discard", "true")
+    env = {key: value for key, value in run.environment().items() if key != "HOME"}
+    done = subprocess.run(command, cwd=run.home, env=env, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == (125 if run.uid else 0)
+    assert "--keep" in done.stderr or not run.uid
 
 
 def test_layer_describes_itself(run):
