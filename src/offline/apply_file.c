@@ -250,7 +250,7 @@ static int apply_meta_moved(const struct apply_job *job, const struct apply_move
 	}
 	if (r == -ENOENT)
 		return apply_meta_here(job); /* it has been brought */
-	if (move->is_shared) {
+	if (move->is_copied) {
 		_cleanup_close_ int data = sys_reopen(fd, O_RDONLY);
 
 		return data < 0 ? data : apply_copy_file(job, data, NULL);

@@ -46,7 +46,9 @@ struct apply_move {
 	uint64_t upper_ino; /* of the file of the upper that has its attributes; 0: a directory */
 	size_t to_dir; /* index of the directory that it comes to; while planning only */
 	bool is_dir;
-	bool is_shared; /* a file with names that stay: not the file moves, but a copy is made */
+	/* A file with names that stay: it does not move itself, but a copy of it is made; or, if all
+	 * its names are one file to the union, it gets one more name. */
+	bool is_copied, is_linked;
 };
 
 /* A file of the upper whose data is below. */
@@ -107,6 +109,7 @@ struct apply {
 
 	uint64_t *indexed; /* inode numbers of the index' entries, sorted */
 	size_t indexed_count;
+	bool has_outer_names; /* some file in the index has names that are only below */
 
 	struct apply_groups groups;
 	/* Files that get append-only or immutable at the end. */
@@ -219,7 +222,7 @@ int apply_find_shown(struct apply *apply, const char *source, char **path);
 
 /* ---- apply_links.c ---- */
 
-/* Reads the index, and finds the names that files in it have in the destination alone. */
+/* Reads the index, and finds the names that files in it have only below. */
 int apply_read_index(struct apply *apply);
 int apply_plan_links(struct apply *apply);
 bool apply_is_indexed(const struct apply *apply, const struct statx *st);

@@ -137,7 +137,8 @@ static void apply_journal_put_plan(const struct apply *apply, struct strbuf *buf
 		apply_journal_put_number(buf, move->dev);
 		apply_journal_put_number(buf, move->ino);
 		apply_journal_put_number(buf, move->is_dir);
-		apply_journal_put_number(buf, move->is_shared);
+		apply_journal_put_number(buf, move->is_copied);
+		apply_journal_put_number(buf, move->is_linked);
 	}
 	apply_journal_put_number(buf, apply->meta_count);
 	for (size_t i = 0; i < apply->meta_count; i++) {
@@ -320,7 +321,8 @@ static void apply_journal_get_plan(struct apply *apply, struct apply_reader *rea
 		move->dev = apply_journal_get_number(reader);
 		move->ino = apply_journal_get_number(reader);
 		move->is_dir = apply_journal_get_number(reader) != 0;
-		move->is_shared = apply_journal_get_number(reader) != 0;
+		move->is_copied = apply_journal_get_number(reader) != 0;
+		move->is_linked = apply_journal_get_number(reader) != 0;
 		reader->failed |= !move->source || !move->stage;
 	}
 	apply->metas = apply_journal_get_array(reader, sizeof(*apply->metas), &apply->meta_count);

@@ -1,24 +1,41 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Hard links of the destination that the layer has in its index: with index=on
- * all names of such a file are one file, those too that are only below. After
- * the merge they have to be links of it.
+ * Hard links of what is below that the layer has in its index: all names of
+ * such a file are one file, those too that are only below. After the merge they
+ * have to be links of it.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 
+#include "format/nlink.h"
 #include "format/origin.h"
 #include "offline/apply_internal.h"
+#include "offline/stack.h"
 #include "sys/dir.h"
 #include "sys/file.h"
 #include "sys/handle.h"
+#include "sys/xattr.h"
 
 static int apply_compare_numbers(const void *a, const void *b)
 {
 	uint64_t one = *(const uint64_t *)a, two = *(const uint64_t *)b;
 
 	return one < two ? -1 : one > two;
+}
+
+/* Whether the file in the index has names that the upper does not have; also if that is not known. */
+static bool apply_has_outer_names(struct apply *apply, const char *name, const struct statx *st)
+{
+	char value[NLINK_SIZE_MAX];
+	struct nlink nlink;
+	ssize_t size = sys_getxattr_at(apply->index_fd, name,
+				       xattr_private_name(apply->ns, XATTR_NLINK), value,
+				       sizeof(value));
+
+	/* The entry itself is a link that is no name. */
+	return size < 0 || nlink_decode(value, (size_t)size, &nlink) < 0 || !nlink.of_upper ||
+	       (int)st->stx_nlink + nlink.delta != (int)st->stx_nlink - 1;
 }
 
 static int apply_read_index_name(const struct sys_dirent *entry, void *context)
@@ -37,6 +54,7 @@ static int apply_read_index_name(const struct sys_dirent *entry, void *context)
 	if (apply_grow(apply->indexed, apply->indexed_count) < 0)
 		return -ENOMEM;
 	apply->indexed[apply->indexed_count++] = st.stx_ino;
+	apply->has_outer_names |= apply_has_outer_names(apply, entry->name, &st);
 	return 0;
 }
 
@@ -65,44 +83,40 @@ bool apply_is_indexed(const struct apply *apply, const struct statx *st)
 
 struct apply_search {
 	struct apply *apply;
-	char **todo; /* directories of the destination; owned, as are they */
-	size_t count;
+	struct stack stack; /* the upper and all that merges below it */
 };
 
-static int apply_add_extra(struct apply *apply, char *path, const char *index_name,
-			   const struct statx *directory)
+/* The directory of @layer that takes part in @dir. */
+static int apply_part_fd(const struct stack_dir *dir, unsigned int layer)
 {
-	struct apply_extra *added;
+	unsigned int i = 0;
 
-	if (apply_grow(apply->extras, apply->extra_count) < 0) {
-		free(path);
-		return -ENOMEM;
-	}
-	added = &apply->extras[apply->extra_count++];
-	*added = (struct apply_extra){
-		.path = path,
-		.parent_mtime = { directory->stx_mtime.tv_sec, directory->stx_mtime.tv_nsec },
-	};
-	apply_tell(apply, APPLY_LINK, path, NULL, 0);
-	return apply_copy_path(index_name, &added->index_name);
+	while (i + 1 < dir->count && dir->parts[i].layer != layer)
+		i++;
+	return dir->parts[i].fd;
 }
 
-/* The name of an entry for the file in the index: of the form that a UUID was written with, or not. */
-static int apply_find_index_name(struct apply *apply, int fd, const char *name,
+/*
+ * The name of the object's entry in the index: of the form that a UUID was written with, or not. The
+ * UUID is asked of the directory @dirfd, since not every object can be opened.
+ */
+static int apply_find_index_name(struct apply *apply, int dirfd, int fd,
 				 char index_name[ORIGIN_INDEX_NAME_MAX + 1])
 {
 	struct origin origin = { 0 };
 	struct sys_handle handle;
 	struct statx st;
-	int r = sys_handle_get(fd, name, &handle);
+	int r = sys_handle_get(fd, "", &handle);
 
 	if (r < 0 || handle.size > ORIGIN_FID_MAX)
 		return r == -EOPNOTSUPP ? 0 : r;
+	_cleanup_close_ int opened = sys_reopen(dirfd, O_RDONLY | O_DIRECTORY);
+
 	origin.type = (uint8_t)handle.type;
 	origin.fid_size = (uint8_t)handle.size;
 	memcpy(origin.fid, handle.bytes, handle.size);
 	for (int with_uuid = 0; with_uuid < 2; with_uuid++) {
-		if (with_uuid && sys_fs_uuid(fd, origin.uuid) < 0)
+		if (with_uuid && (opened < 0 || sys_fs_uuid(opened, origin.uuid) < 0))
 			break;
 		if (origin_index_name(&origin, index_name) == 0)
 			break;
@@ -113,77 +127,104 @@ static int apply_find_index_name(struct apply *apply, int fd, const char *name,
 	return 0;
 }
 
-static int apply_search_file(struct apply_search *search, int fd, const char *directory,
-			     const char *name)
-{
-	struct apply *apply = search->apply;
-	char index_name[ORIGIN_INDEX_NAME_MAX + 1];
-	struct statx parent;
-	char *shown = NULL;
-	int r = apply_find_index_name(apply, fd, name, index_name);
-	_cleanup_free_ char *source = r > 0 ? apply_join(directory, name) : NULL;
-
-	if (r <= 0 || !source)
-		return r <= 0 ? r : -ENOMEM;
-	r = apply_find_shown(apply, source, &shown);
-	if (r < 0 || !shown)
-		return r;
-	r = sys_stat(fd, "", &parent);
-	if (r < 0) {
-		free(shown);
-		return r;
-	}
-	return apply_add_extra(apply, shown, index_name, &parent);
-}
-
-static int apply_search_name(struct apply_search *search, int fd, const char *directory,
-			     const char *name)
+/*
+ * The time that the directory is to have again after a name was put into it. -ENOTSUP: the
+ * destination does not have it.
+ */
+static int apply_get_parent_time(struct apply_search *search, const struct stack_dir *dir,
+				 struct timespec *mtime)
 {
 	struct statx st;
-	int r = sys_stat(fd, name, &st);
+	const struct stack_part *part = &dir->parts[0];
 
-	if (r < 0 || sys_stat_is_mount_root(&st))
-		return r;
-	if (!S_ISDIR(st.stx_mode))
-		return st.stx_nlink > 1 ? apply_search_file(search, fd, directory, name) : 0;
-	char *path = apply_join(directory, name);
+	/* That of the upper's gets the time of that in any case. */
+	if (dir->count > 1 && part->layer == 0)
+		part++;
+	if (part->layer > 1 && dir->parts[0].layer > 1 && !search->apply->config->to)
+		return -ENOTSUP;
+	int r = sys_stat(part->fd, "", &st);
 
-	if (!path || apply_grow(search->todo, search->count) < 0) {
-		free(path);
-		return -ENOMEM;
-	}
-	search->todo[search->count++] = path;
-	return 0;
+	*mtime = (struct timespec){ st.stx_mtime.tv_sec, st.stx_mtime.tv_nsec };
+	return r;
 }
 
-static int apply_search_dir(struct apply_search *search, const char *directory)
+static int apply_add_extra(struct apply_search *search, const struct stack_dir *dir, char *path,
+			   const char *index_name)
+{
+	struct apply *apply = search->apply;
+	struct apply_extra *added;
+	struct timespec mtime;
+	int r = apply_get_parent_time(search, dir, &mtime);
+
+	if (r == -ENOTSUP)
+		return apply_fail(apply, r,
+				  "%s is one file with another that the layer changes, but in a "
+				  "layer further below than %s, which does not have its directory",
+				  path, apply->dest_real);
+	if (r < 0 || apply_grow(apply->extras, apply->extra_count) < 0)
+		return r < 0 ? r : -ENOMEM;
+	added = &apply->extras[apply->extra_count++];
+	*added = (struct apply_extra){ .parent_mtime = mtime };
+	apply_tell(apply, APPLY_LINK, path, NULL, 0);
+	r = apply_copy_path(path, &added->path);
+	return r < 0 ? r : apply_copy_path(index_name, &added->index_name);
+}
+
+static int apply_search_dir(struct apply_search *search, struct stack_dir *dir, const char *path);
+
+static int apply_search_name(struct apply_search *search, struct stack_dir *dir, const char *path,
+			     const char *name)
+{
+	_cleanup_stack_found_ struct stack_found found = STACK_FOUND_INIT;
+	_cleanup_free_ char *child = apply_join(path, name);
+	char index_name[ORIGIN_INDEX_NAME_MAX + 1];
+	int r = child ? stack_lookup(&search->stack, dir, name, 0, &found) : -ENOMEM;
+
+	if (r < 0 || found.kind == STACK_NOTHING)
+		return r;
+	if (found.kind == STACK_DIR)
+		return apply_search_dir(search, &found.dir, child);
+	if (found.top.layer == 0 || found.top.st.stx_nlink == 1)
+		return 0;
+	r = apply_find_index_name(search->apply, apply_part_fd(dir, found.top.layer), found.top.fd,
+				  index_name);
+	return r <= 0 ? r : apply_add_extra(search, dir, child, index_name);
+}
+
+static int apply_search_dir(struct apply_search *search, struct stack_dir *dir, const char *path)
 {
 	_cleanup_entry_names_ struct entry_names names = ENTRY_NAMES_INIT;
-	_cleanup_close_ int fd = apply_open_dir(search->apply->dest_fd, directory);
-	int r = fd < 0 ? fd : entry_names_read(fd, &names);
+	/* Of the upper as well: its directories may have others' names in them. */
+	int r = stack_names(&search->stack, dir, 0, search->stack.count, &names);
 
 	for (size_t i = 0; r == 0 && i < names.count; i++)
-		r = apply_search_name(search, fd, directory, names.names[i]);
-	return r < 0 ? apply_fail_path(search->apply, r, "read", directory) : 0;
+		r = apply_search_name(search, dir, path, names.names[i]);
+	return r < 0 ? apply_fail_path(search->apply, r, "look for hard links in", path) : 0;
+}
+
+static int apply_search_union(struct apply_search *search)
+{
+	const struct target *target = search->apply->config->target;
+	_cleanup_stack_dir_ struct stack_dir root = STACK_DIR_INIT;
+	int r = stack_add(&search->stack, target->upper, false, search->apply->why);
+
+	search->stack.ns = search->apply->ns;
+	search->stack.has_upper = true;
+	if (r == 0)
+		r = stack_add_list(&search->stack, &target->lowers, search->apply->why);
+	if (r == 0)
+		r = stack_root(&search->stack, &root);
+	return r < 0 ? r : apply_search_dir(search, &root, "");
 }
 
 int apply_plan_links(struct apply *apply)
 {
-	struct apply_search search = { .apply = apply };
+	struct apply_search search = { .apply = apply, .stack = STACK_INIT };
 
-	if (apply->indexed_count == 0)
+	if (!apply->has_outer_names)
 		return 0;
-	if (apply->stays_layer)
-		return apply_fail(apply, -ENOTSUP,
-				  "the layer has hard links of files below in its index, and "
-				  "their other names may be in any layer below");
-	int r = apply_search_dir(&search, "");
+	int r = apply_search_union(&search);
 
-	/* The list grows while it is read. */
-	for (size_t i = 0; r == 0 && i < search.count; i++)
-		r = apply_search_dir(&search, search.todo[i]);
-	for (size_t i = 0; i < search.count; i++)
-		free(search.todo[i]);
-	free(search.todo);
+	stack_deinit(&search.stack);
 	return r;
 }

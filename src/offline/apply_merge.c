@@ -72,7 +72,7 @@ static int apply_stage_move(struct apply *apply, const struct apply_move *move)
 	r = apply_touch(apply, stage_dir);
 	if (r < 0)
 		return r;
-	return move->is_shared ?
+	return move->is_copied || move->is_linked ?
 		       mutate_link(dirfd, name, stage_dir, stage_name) :
 		       mutate_rename(dirfd, name, stage_dir, stage_name, RENAME_NOREPLACE);
 }

@@ -234,7 +234,7 @@ static int apply_name_stage(struct apply *apply, size_t number)
 static int apply_check_move(struct apply *apply, const struct apply_move *move)
 {
 	_cleanup_free_ char *shown = NULL;
-	int r = apply_find_shown(apply, move->source, &shown);
+	int r = move->is_linked ? 0 : apply_find_shown(apply, move->source, &shown);
 
 	if (r < 0)
 		return apply_fail_path(apply, r, "look at", move->source);

@@ -58,8 +58,10 @@ static int apply_plan_own_meta(struct apply_visit *visit, const struct apply_ste
 
 	if (r < 0)
 		return r;
-	apply->moves[meta.move].is_shared = step->low.st.stx_nlink > 1 &&
-					    !apply_is_indexed(apply, &visit->up.st);
+	struct apply_move *move = &apply->moves[meta.move];
+
+	move->is_linked = apply_is_indexed(apply, &visit->up.st);
+	move->is_copied = !move->is_linked && step->low.st.stx_nlink > 1;
 	return apply_add_meta(visit, &meta);
 }
 
