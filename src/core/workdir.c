@@ -22,6 +22,7 @@
 #define WORKDIR_NAME "work"
 #define WORKDIR_INCOMPAT "incompat"
 #define WORKDIR_VOLATILE "volatile"
+#define WORKDIR_COMMIT "veneer-commit" /* the journal of offline/apply_journal.c */
 #define WORKDIR_DIRTY "dirty"
 
 /* Appends the sentence and returns the errno it explains. */
@@ -106,6 +107,11 @@ static int workdir_check_features(struct core *core, const char *path, struct st
 		return r;
 	if (feature.failed)
 		return -ENOMEM;
+	if (strcmp(feature.data, WORKDIR_COMMIT) == 0)
+		return workdir_fail(why, -EINVAL,
+				    "a commit of the layer with workdir=%s was begun and is not "
+				    "finished: run veneer commit again",
+				    path);
 	if (strcmp(feature.data, WORKDIR_VOLATILE) != 0)
 		return workdir_fail(why, -EINVAL,
 				    "workdir=%s was used with the feature \"%s\", which this "

@@ -431,7 +431,7 @@ static int apply_empty_one(const struct sys_dirent *entry, void *context)
 static int apply_empty(int fd)
 {
 	struct apply_emptying emptying = { .fd = fd };
-	int r;
+	int r = 0;
 
 	do {
 		emptying.is_progress = false;

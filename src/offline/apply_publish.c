@@ -98,7 +98,7 @@ static int apply_empty_name(const struct sys_dirent *entry, void *context)
 static int apply_remove_subdir(struct apply_removal *removal, const char *name)
 {
 	_cleanup_close_ int subfd = apply_open_to_empty(removal->rootfd, name);
-	int r;
+	int r = 0;
 
 	if (subfd < 0)
 		return subfd;
