@@ -15,6 +15,8 @@
 
 /* Every function of it that is in use. */
 #define TARLIB_FUNCTIONS(X)                      \
+	X(archive_entry_acl_next)                \
+	X(archive_entry_acl_reset)               \
 	X(archive_entry_clear)                   \
 	X(archive_entry_copy_hardlink)           \
 	X(archive_entry_copy_pathname)           \

@@ -15,8 +15,11 @@
 
 #include "base/cleanup.h"
 #include "base/strbuf.h"
+#include "base/util.h"
+#include "format/acl.h"
 #include "format/xattr_name.h"
 #include "tools/tarlib.h"
+#include "tools/tarread_acl.h"
 
 #define TARREAD_BLOCK_SIZE (128 * 1024)
 
@@ -26,7 +29,12 @@ struct tarread {
 	struct archive_entry *entry; /* of libarchive: the last one read */
 	locale_t locale, before; /* the C locale, owned, and the one in force before */
 	const char *reason; /* constant, or NULL: ask libarchive */
+	unsigned int acl; /* which comes after the extended attributes: index of tarread_acls */
+	struct strbuf acl_value;
 };
+
+/* In the order of "is it the default one?" */
+static const char *const tarread_acls[] = { ACL_XATTR_ACCESS, ACL_XATTR_DEFAULT };
 
 static int tarread_fail(struct tarread *tar, const char *reason)
 {
@@ -88,6 +96,7 @@ struct tarread *tarread_free(struct tarread *tar)
 		uselocale(tar->before);
 		freelocale(tar->locale);
 	}
+	strbuf_deinit(&tar->acl_value);
 	free(tar);
 	return NULL;
 }
@@ -121,7 +130,7 @@ static int tarread_fill(struct tarread *tar, struct tarread_entry *to)
 		.path = tar->lib->archive_entry_pathname(entry),
 		.link = hardlink ? hardlink : tar->lib->archive_entry_symlink(entry),
 		.is_hardlink = hardlink != NULL,
-		.mode = tar->lib->archive_entry_mode(entry),
+		.mode = tarread_acl_mode(tar->lib, entry),
 		.uid = (uid_t)tar->lib->archive_entry_uid(entry),
 		.gid = (gid_t)tar->lib->archive_entry_gid(entry),
 		.rdev = makedev(tar->lib->archive_entry_rdevmajor(entry),
@@ -179,9 +188,10 @@ int tarread_data(struct tarread *tar, const void **data, size_t *size, uint64_t 
 	return 1;
 }
 
-unsigned int tarread_xattr_rewind(struct tarread *tar)
+void tarread_xattr_rewind(struct tarread *tar)
 {
-	return (unsigned int)tar->lib->archive_entry_xattr_reset(tar->entry);
+	tar->acl = 0;
+	tar->lib->archive_entry_xattr_reset(tar->entry);
 }
 
 static int tarread_hex(char c)
@@ -218,13 +228,35 @@ static bool tarread_decode(const char *encoded, char *key)
 	return length > 0;
 }
 
+static int tarread_next_acl(struct tarread *tar, char *key, const void **value, size_t *size)
+{
+	while (tar->acl < ARRAY_SIZE(tarread_acls)) {
+		const char *name = tarread_acls[tar->acl];
+		int r = tarread_acl(tar->lib, tar->entry, tar->acl == 1, &tar->acl_value);
+
+		tar->acl++;
+		if (r == -ENOMEM)
+			return r;
+		if (r < 0)
+			return tarread_fail(tar, "its access control list is damaged, or names "
+						 "somebody without a number");
+		if (tar->acl_value.length == 0)
+			continue;
+		strcpy(key, name);
+		*value = tar->acl_value.data;
+		*size = tar->acl_value.length;
+		return 1;
+	}
+	return 0;
+}
+
 int tarread_xattr(struct tarread *tar, char *key, const void **value, size_t *size)
 {
 	const char *encoded;
 
 	tar->reason = NULL;
 	if (tar->lib->archive_entry_xattr_next(tar->entry, &encoded, value, size) != ARCHIVE_OK)
-		return 0;
+		return tarread_next_acl(tar, key, value, size);
 	if (!tarread_decode(encoded, key))
 		return tarread_fail(tar, "an extended attribute's name is too long");
 	return 1;

@@ -52,11 +52,11 @@ const char *tarread_reason(const struct tarread *tar);
  */
 int tarread_data(struct tarread *tar, const void **data, size_t *size, uint64_t *offset);
 
-/* Goes to the entry's first extended attribute, and returns how many there are. */
-unsigned int tarread_xattr_rewind(struct tarread *tar);
+/* Goes to the entry's first extended attribute. Access control lists are such, too. */
+void tarread_xattr_rewind(struct tarread *tar);
 /*
  * The next one; @key is the caller's array of XATTR_KEY_MAX + 1. Returns 1, 0 after the last, or
- * -EBADMSG: no attribute can be called so.
+ * -EBADMSG: no attribute can be called so, or -ENOMEM.
  */
 int tarread_xattr(struct tarread *tar, char *key, const void **value, size_t *size);
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import pwd
 import random
 import shutil
 import signal
@@ -483,6 +484,29 @@ def test_damaged(base):
         if done.returncode == 0:
             shutil.rmtree(layer)
         assert os.listdir(base) == ["x.tar"]
+
+
+@pytest.mark.parametrize("program", ["tar", "bsdtar"])
+def test_lists_as_tar_programs_write_them(base, program):
+    """Access control lists as text beside the entry, not as attributes."""
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    tree, path, layer = (os.path.join(base, name) for name in ("tree", "a.tar", "layer"))
+    trees.build(tree, {"d": {"f": File(mode=0o664), "bare": "b"}})
+    number = 54321
+    while number in {each.pw_uid for each in pwd.getpwall()}:
+        number += 1
+    acl = ACL.replace((1000).to_bytes(4, "little"), number.to_bytes(4, "little"))
+    os.setxattr(os.path.join(tree, "d"), "system.posix_acl_default", acl)
+    os.setxattr(os.path.join(tree, "d/f"), "system.posix_acl_access", acl)
+    subprocess.run([program, "--acls", "--format=pax" if program == "bsdtar" else "--posix", "-cf", path, "-C", tree,
+                    "d"], check=True)
+    commands.ask("import", path, layer)
+    for name in ("d", "d/f", "d/bare"):
+        assert trees.entry(os.path.join(layer, name)) == trees.entry(os.path.join(tree, name)), name
+    trees.write(path, trees.read(path).replace(str(number).encode(), b"named"))
+    done = commands.run("import", path, os.path.join(base, "other"))
+    assert done.returncode == 1 and "entry d" in done.stderr and "without a number" in done.stderr
 
 
 # One on top of another
