@@ -102,16 +102,17 @@ static bool gate_is_empty(const struct gate *gate)
 
 int gate_close(struct gate *gate, const atomic_bool *is_cancelled)
 {
+	bool is_empty;
+
 	lock_mutex_lock(&gate->lock);
 	atomic_store(&gate->is_closed, true);
-	while (!gate_is_empty(gate) && !atomic_load(is_cancelled)) {
+	/* Once it is, it is: who comes now is only counted until he sees that it is closed. */
+	while (!(is_empty = gate_is_empty(gate)) && !atomic_load(is_cancelled)) {
 		lock_cond_wait_ms(&gate->changed, &gate->lock, GATE_TEND_MS);
 		lock_mutex_unlock(&gate->lock);
 		gate_tend(gate);
 		lock_mutex_lock(&gate->lock);
 	}
-	bool is_empty = gate_is_empty(gate);
-
 	lock_mutex_unlock(&gate->lock);
 	if (is_empty)
 		return 0;
