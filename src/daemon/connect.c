@@ -40,13 +40,34 @@ int connect_check(const struct options *options, struct strbuf *why)
 	return 0;
 }
 
-int connect_new(const struct options *options, struct fuse_session *session,
-		const struct fuse_dev_config *config, struct fuse_transport **transportp)
+/* Why requests do not come over io_uring; NULL: they do. */
+static const char *connect_why_not(const struct options *options)
 {
-	bool wanted = options->io_uring != OPTIONS_URING_OFF && fuse_has_uring() &&
-		      sys_cpu_possible() > 0 &&
-		      sys_module_get_flag(CONNECT_MODULE, CONNECT_PARAMETER) > 0;
+	int enabled;
 
-	return wanted ? fuse_uring_new(session, config, transportp) :
-			fuse_dev_new(session, config, transportp);
+	if (options->io_uring == OPTIONS_URING_OFF)
+		return "the option io_uring=off asks for it";
+	if (!fuse_has_uring())
+		return "this veneer was built without liburing";
+	if (sys_cpu_possible() == 0)
+		return "the processors of this system are not numbered as io_uring needs it";
+	enabled = sys_module_get_flag(CONNECT_MODULE, CONNECT_PARAMETER);
+	if (enabled < 0)
+		return "FUSE takes requests over io_uring since Linux 6.14 only";
+	return enabled ? NULL :
+			 "the kernel has io_uring switched off for FUSE (" CONNECT_SWITCH ")";
+}
+
+int connect_new(const struct options *options, struct fuse_session *session,
+		const struct fuse_dev_config *config, struct connect *connect)
+{
+	connect->why = connect_why_not(options);
+	if (connect->why)
+		return fuse_dev_new(session, config, &connect->transport);
+	connect->why =
+		options->io_uring == OPTIONS_URING_ON ?
+			"the option io_uring=on asks for it" :
+			"the kernel has io_uring switched on for FUSE: a round trip stays on "
+			"the caller's processor";
+	return fuse_uring_new(session, config, &connect->transport);
 }

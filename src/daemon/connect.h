@@ -13,8 +13,14 @@
  */
 int connect_check(const struct options *options, struct strbuf *why);
 
+/* A transport, and why it was chosen, as a sentence without its end. */
+struct connect {
+	struct fuse_transport *transport;
+	const char *why;
+};
+
 /* The transport for @options; takes @config->fd over in any case. As fuse_dev_new(). */
 int connect_new(const struct options *options, struct fuse_session *session,
-		const struct fuse_dev_config *config, struct fuse_transport **transportp);
+		const struct fuse_dev_config *config, struct connect *connect);
 
 #endif

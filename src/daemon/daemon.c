@@ -155,6 +155,7 @@ static int daemon_connect(struct daemon *daemon, int fd)
 		.ended = daemon_ended,
 		.context = daemon,
 	};
+	struct connect connect;
 	int r;
 
 	daemon->session = fuse_session_new(&session);
@@ -162,9 +163,11 @@ static int daemon_connect(struct daemon *daemon, int fd)
 		close(fd);
 		return -ENOMEM;
 	}
-	r = connect_new(options, daemon->session, &dev, &daemon->transport);
+	r = connect_new(options, daemon->session, &dev, &connect);
 	if (r < 0)
 		return r;
+	daemon->transport = connect.transport;
+	daemon->report.transport_why = connect.why;
 	daemon->datapath.transport = daemon->transport;
 	daemon->pruner.session = daemon->session;
 	daemon->pruner.transport = daemon->transport;
@@ -273,6 +276,7 @@ static void daemon_open_server(struct daemon *daemon)
 		.options = daemon->options,
 		.datapath = &daemon->datapath,
 		.directory = daemon->directory,
+		.transport_why = daemon->report.transport_why,
 	};
 	clock_gettime(CLOCK_MONOTONIC, &daemon->report.started);
 	r = daemon->mount.dev ? server_open(&daemon->server, daemon->mount.dev) : -ENODEV;

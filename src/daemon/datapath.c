@@ -35,6 +35,25 @@ static int datapath_refuse(struct strbuf *why, int error, const char *reason)
 	return why->failed ? -ENOMEM : error;
 }
 
+/* Why data is served; NULL: it need not be. */
+static const char *datapath_why_served(const struct options *options, const struct core *core,
+				       bool may, bool keeps)
+{
+	if (options->data == OPTIONS_DATA_SERVED)
+		return "the option data=served asks for it";
+	if (options->data == OPTIONS_DATA_PASSTHROUGH)
+		return NULL;
+	if (!may)
+		return "the kernel lets only root of the initial user namespace pass files through";
+	if (!keeps)
+		return "layers may change, and data would go past what notices that";
+	if (core_is_read_only(core))
+		return "opening a file takes no request then, and nothing is written here";
+	if (options->mount_flags & MS_NOATIME)
+		return "noatime: reading would go past what keeps access times";
+	return NULL;
+}
+
 int datapath_init(struct datapath *datapath, const struct options *options, struct core *core,
 		  struct ops *ops, struct strbuf *why)
 {
@@ -53,10 +72,14 @@ int datapath_init(struct datapath *datapath, const struct options *options, stru
 	/* What is read past us changes access times as the upper's mount has it. Of a read-only union
 	 * more is gained by not asking about opens, unless somebody thinks of the page cache, which
 	 * all mounts of a layer then share. */
-	datapath->is_passthrough =
-		options->data == OPTIONS_DATA_PASSTHROUGH ||
-		(options->data == OPTIONS_DATA_AUTO && may && keeps && !core_is_read_only(core) &&
-		 !(options->mount_flags & MS_NOATIME));
+	datapath->why = datapath_why_served(options, core, may, keeps);
+	datapath->is_passthrough = !datapath->why;
+	if (datapath->is_passthrough)
+		datapath->why =
+			options->data == OPTIONS_DATA_PASSTHROUGH ?
+				"the option data=passthrough asks for it" :
+				"the kernel lets root pass files of the upper through, which "
+				"is fastest where data is written";
 	datapath->backing = (struct core_backing){
 		.open = datapath_open,
 		.close = datapath_close,

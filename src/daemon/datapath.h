@@ -9,6 +9,7 @@
 
 struct datapath {
 	bool is_passthrough;
+	const char *why; /* a sentence without its end */
 	struct core_backing backing;
 	struct fuse_transport *transport; /* once there is one */
 };

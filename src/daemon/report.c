@@ -202,9 +202,11 @@ static void report_add_transport(const struct report *report, const struct repor
 	fuse_transport_get_state(report->transport, &state);
 	snprintf(protocol, sizeof(protocol), "%d.%u", FUSE_KERNEL_VERSION, minor);
 	report_add_string(&transport, "name", state.name);
+	report_add_string(&transport, "why", report->transport_why);
 	report_add_string(&transport, "protocol", protocol);
 	report_add_string(&transport, "data_path",
 			  report->datapath->is_passthrough ? "passthrough" : "served");
+	report_add_string(&transport, "data_path_why", report->datapath->why);
 	report_add_number(&transport, "threads", state.threads);
 	report_add_number(&transport, "threads_max", state.threads_max);
 	report_add_number(&transport, "threads_waiting", state.waiting);

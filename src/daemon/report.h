@@ -18,6 +18,7 @@ struct report {
 	struct fuse_transport *transport;
 	const struct options *options;
 	const struct datapath *datapath;
+	const char *transport_why; /* it was chosen: a sentence without its end */
 	const char *directory; /* that relative paths of options start from; NULL: not known */
 	struct timespec started; /* CLOCK_MONOTONIC */
 };

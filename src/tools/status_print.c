@@ -88,6 +88,15 @@ static void status_print_options(const json_t *report)
 	putchar('\n');
 }
 
+/* A daemon that was started before this program was installed may not say why. */
+static void status_print_why(const char *what, const char *name, const char *why)
+{
+	if (!*why)
+		return;
+	status_print_label("");
+	printf("%s%s: %s\n", what, strcmp(name, "dev") ? name : "/dev/fuse", why);
+}
+
 static void status_print_transport(const json_t *report)
 {
 	const json_t *transport = json_object_get(report, "transport");
@@ -102,6 +111,9 @@ static void status_print_transport(const json_t *report)
 	       (unsigned long long)status_number(transport, "threads_max"),
 	       (unsigned long long)status_number(transport, "threads_waiting"),
 	       (unsigned long long)status_number(transport, "requests_at_work"));
+	status_print_why("", name, status_string(transport, "why"));
+	status_print_why("data ", status_string(transport, "data_path"),
+			 status_string(transport, "data_path_why"));
 }
 
 static void status_print_caches(const json_t *report)

@@ -21,6 +21,7 @@ from test_status import connect, runtime  # noqa: F401
 pytestmark = [pytest.mark.veneer_only("kernel overlayfs has no commands"),
               pytest.mark.usefixtures("contender", "runtime")]
 
+FAULTY = os.path.abspath(os.environ.get("VENEER_FAULTS", VENEER + "-faults"))
 WAYS = [["data=served"], ["data=passthrough"], ["data=served", "io_uring=off"], ["data=served", "metacopy=on"],
         ["data=served", "index=on"]]
 LOWER = {"d": {"f": "lower f", "g": "lower g", "sub": {"x": "lower x"}}, "gone": {"y": "lower y"}, "old": {"z": "lower z"},
@@ -270,6 +271,51 @@ def test_what_is_left_is_finished_by_the_next_mount(union):
     u.mount()
     assert os.listdir(u.upper) == []
     assert len(os.listdir(os.path.join(u.work, "work"))) <= 1
+
+
+def start_faulty(u, fault):
+    """The union, mounted by a daemon that dies at its so many-th change."""
+    options = f"data=served,index=on,lowerdir={u.lowers[0]},upperdir={u.upper},workdir={u.work}"
+    subprocess.run([FAULTY, "-o", options, u.mnt], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL, timeout=30, env={**os.environ, "VENEER_FAULT": fault})
+
+
+@pytest.mark.skipif(not os.path.exists(FAULTY), reason="no veneer-faults")
+@pytest.mark.parametrize("what", ["kill", "killafter", "ENOSPC"])
+def test_at_any_point(union_factory, what):
+    """Each name is discarded or not; doing it again does the rest."""
+    u = union_factory(LOWER, opts=["data=served", "index=on"], guard=False)
+    u.mount()
+    before = tree_of(u.mnt)
+    for number in range(1, 100):
+        change(u)
+        u.write("kept", "kept")
+        u.umount()
+        start_faulty(u, f"{number}:{what}")
+        done = commands.run("discard", "-y", "--keep", "kept", u.mnt)
+        oscalls.umount(u.mnt, oscalls.MNT_DETACH)
+        mount_again(u)
+        assert u.read("kept") == b"kept"
+        for name in ("d/f", "file"):
+            assert not os.path.isfile(u / name) or u.read(name).startswith(b"lower")
+        discard(u)
+        assert tree_of(u.mnt) == before
+        if done.returncode == 0:
+            break
+    else:
+        pytest.fail("there is no end of changes")
+    assert number > 5
+
+
+def mount_again(u):
+    """As soon as the daemon that died, or ended, has let go of the layers."""
+    for _ in range(100):
+        try:
+            u.mount()
+            return
+        except Exception:  # pylint: disable=broad-except
+            time.sleep(0.05)
+    u.mount()
 
 
 def test_read_only(union):

@@ -95,6 +95,16 @@ def test_relative_paths_are_told_in_full(union_factory):
     assert mount["workdir"] == u.work
 
 
+@pytest.mark.parametrize("data, why", [("served", "data=served"), ("passthrough", "data=passthrough"), ("auto", "root")])
+def test_what_was_chosen_and_why(union, data, why):
+    u = union({"f": "x"}, opts=[f"data={data}"])
+    transport = report(u)["transport"]
+    assert transport["data_path"] == ("served" if data == "served" else "passthrough")
+    assert why in transport["data_path_why"]
+    assert "io_uring" in transport["why"] or "liburing" in transport["why"]
+    assert transport["why"] in status(u.mnt).stdout
+
+
 def test_requests_are_counted(union):
     u = union({"f": "x" * 100000}, opts=["data=served"])
     u.read("f")
