@@ -14,7 +14,11 @@
 #define LAYERFILE_SCHEMA "veneer-layer"
 #define LAYERFILE_VERSION 1
 #define LAYERFILE_SIZE_MAX (1 << 20)
-#define LAYERFILE_TEMP LAYERFILE_NAME ".new"
+/* Of a command: JSON may have many times as much, which is still less than what is read. */
+#define LAYERFILE_COMMAND_MAX (32 << 10)
+/* What a word takes in JSON beside its bytes. */
+#define LAYERFILE_WORD_COST 32
+#define LAYERFILE_CUT "..."
 
 /* Appends the sentence and returns the errno it explains. */
 #define layerfile_fail(why, error, ...) (strbuf_append_format(why, __VA_ARGS__), (error))
@@ -76,6 +80,8 @@ static int layerfile_take(struct layerfile *file, json_t *json)
 		r = layerfile_take_command(file, json_object_get(json, "command"));
 	file->cross_mounts = json_is_true(json_object_get(json, "cross_mounts"));
 	file->userxattr = json_is_true(json_object_get(json, "userxattr"));
+	file->is_temporary = json_is_true(json_object_get(json, "temporary"));
+	file->is_discarded = json_is_true(json_object_get(json, "discarded"));
 	file->created.tv_sec = json_integer_value(json_object_get(created, "s"));
 	file->created.tv_nsec = json_integer_value(json_object_get(created, "ns"));
 	return r;
@@ -129,13 +135,17 @@ int layerfile_read(const char *directory, struct layerfile *file, struct strbuf 
 
 	if (fd == -ENOENT || fd == -ENOTDIR)
 		return -ENOENT;
-	_cleanup_free_ char *data = malloc(LAYERFILE_SIZE_MAX);
+	_cleanup_free_ char *data = malloc(LAYERFILE_SIZE_MAX + 1);
 	ssize_t size = fd < 0 ? fd : -ENOMEM;
 
 	if (fd >= 0 && data)
-		size = sys_pread(fd, data, LAYERFILE_SIZE_MAX, 0);
+		size = sys_pread(fd, data, LAYERFILE_SIZE_MAX + 1, 0);
 	if (size < 0)
 		return layerfile_fail(why, (int)size, "%s: %s", path.data, strerror((int)-size));
+	if (size > LAYERFILE_SIZE_MAX)
+		return layerfile_fail(why, -EFBIG,
+				      "%s is too large to describe a layer (more than %d bytes)",
+				      path.data, LAYERFILE_SIZE_MAX);
 	return layerfile_parse(file, data, (size_t)size, path.data, why);
 }
 
@@ -151,6 +161,34 @@ static int layerfile_add(json_t *array, const char *key, const char *bytes, bool
 	return data_only && json_object_set_new(item, "data_only", json_true()) < 0 ? -ENOMEM : 0;
 }
 
+/* As much of @word as may be, up to the beginning of a character. */
+static char *layerfile_shorten(const char *word, size_t room)
+{
+	size_t length = strnlen(word, room);
+
+	if (word[length] != '\0')
+		while (length > 0 && ((unsigned char)word[length] & 0xC0) == 0x80)
+			length--;
+	return strndup(word, length);
+}
+
+static int layerfile_add_command(json_t *array, char **words)
+{
+	size_t room = LAYERFILE_COMMAND_MAX;
+	int r = 0;
+
+	for (char **word = words; word && *word && r == 0; word++) {
+		_cleanup_free_ char *begin = layerfile_shorten(*word, room);
+		size_t cost = strlen(*word) + LAYERFILE_WORD_COST;
+
+		r = begin ? layerfile_add(array, "word", begin, false) : -ENOMEM;
+		if (r == 0 && cost > room)
+			return layerfile_add(array, "word", LAYERFILE_CUT, false);
+		room -= cost;
+	}
+	return r;
+}
+
 static json_t *layerfile_make(const struct layerfile *file)
 {
 	json_t *lowers = json_array(), *command = json_array();
@@ -159,15 +197,16 @@ static json_t *layerfile_make(const struct layerfile *file)
 	for (size_t i = 0; i < file->lowers.count && r == 0; i++)
 		r = layerfile_add(lowers, "path", file->lowers.items[i].path,
 				  file->lowers.items[i].data_only);
-	for (char **word = file->command; word && *word && r == 0; word++)
-		r = layerfile_add(command, "word", *word, false);
+	if (r == 0)
+		r = layerfile_add_command(command, file->command);
 	/* Takes both, also when it fails. */
-	json_t *json = json_pack("{s:s, s:i, s:{s:I, s:I}, s:b, s:b, s:o, s:o}", "schema",
+	json_t *json = json_pack("{s:s, s:i, s:{s:I, s:I}, s:b, s:b, s:b, s:b, s:o, s:o}", "schema",
 				 LAYERFILE_SCHEMA, "version", LAYERFILE_VERSION, "created", "s",
 				 (json_int_t)file->created.tv_sec, "ns",
 				 (json_int_t)file->created.tv_nsec, "cross_mounts",
-				 file->cross_mounts, "userxattr", file->userxattr, "lowers", lowers,
-				 "command", command);
+				 file->cross_mounts, "userxattr", file->userxattr, "temporary",
+				 file->is_temporary, "discarded", file->is_discarded, "lowers",
+				 lowers, "command", command);
 
 	if (r < 0 && json) {
 		json_decref(json);

@@ -14,6 +14,8 @@
 #include "format/lowerdir.h"
 
 #define LAYERFILE_NAME "layer.json"
+/* What is to become it. */
+#define LAYERFILE_TEMP LAYERFILE_NAME ".new"
 #define LAYERFILE_UPPER "upper"
 #define LAYERFILE_WORK "work"
 
@@ -23,6 +25,8 @@ struct layerfile {
 	bool userxattr; /* private attributes are user.overlay.* */
 	struct timespec created;
 	char **command; /* of the first run, NULL at its end; may be NULL */
+	bool is_temporary; /* nobody named it: it goes when nothing is in it */
+	bool is_discarded; /* of a run that wanted no changes: it goes with whatever is in it */
 };
 
 #define LAYERFILE_INIT ((struct layerfile){ 0 })
@@ -32,7 +36,10 @@ struct layerfile {
  * names the file: -EINVAL for one that is damaged or of a newer veneer. To be deinitialised in any case.
  */
 int layerfile_read(const char *directory, struct layerfile *file, struct strbuf *why);
-/* Writes it, the old one or the new one being there at any time. 0 or -errno, as above. */
+/*
+ * Writes it, the old one or the new one being there at any time; of a long command the beginning.
+ * 0 or -errno, as above.
+ */
 int layerfile_write(const char *directory, const struct layerfile *file, struct strbuf *why);
 void layerfile_deinit(struct layerfile *file);
 

@@ -22,6 +22,7 @@
 #include "tools/locate.h"
 #include "tools/mounts.h"
 #include "tools/run_layer.h"
+#include "tools/run_sweep.h"
 #include "tools/weigh.h"
 
 #define LIST_SCHEMA "veneer-list"
@@ -221,6 +222,7 @@ static void list_layers(struct list_args *args)
 	int r = fd;
 
 	args->state = state.data;
+	run_sweep(state.data);
 	if (fd >= 0)
 		r = sys_dir_for_each(fd, list_layer, args);
 	if (r < 0 && r != -ENOENT)

@@ -193,16 +193,18 @@ static int run_all(struct run_options *options)
 	struct run_plan plan = { .options = options, .layer = { .lock_fd = -1 } };
 	bool is_foreground = run_end_is_foreground();
 	int status = 0;
-	int r = run_prepare(&plan, options, &why);
+	int r = run_prepare(&plan, options, &why), end = 0;
 
-	if (r < 0)
+	if (r < 0) {
+		/* The layer, if there is one, is another's. */
 		log_error("%s", why.length && !why.failed ? why.data : strerror(-r));
-	else
+	} else {
 		r = run_session(&plan, &status);
-	if (is_foreground)
-		run_end_take_terminal();
-	/* Whatever the command may have changed is there, also if we lost sight of it. */
-	int end = run_layer_unlock(&plan.layer) ? run_end(&plan) : 0;
+		if (is_foreground)
+			run_end_take_terminal();
+		/* Whatever the command may have changed is there, also if we lost sight of it. */
+		end = run_end(&plan);
+	}
 
 	run_layer_deinit(&plan.layer);
 	run_paths_deinit(&plan.sockets);

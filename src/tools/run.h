@@ -50,6 +50,7 @@ struct run_layer {
 	char *directory; /* absolute; owned, as is name */
 	char *name; /* how other commands may call it */
 	bool is_temporary; /* nobody named it: it goes away if nothing is in it */
+	bool is_new; /* its directory was made for it */
 	int lock_fd; /* -1: not locked */
 };
 

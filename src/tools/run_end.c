@@ -148,11 +148,12 @@ static enum run_end run_end_choose(const struct run_plan *plan)
 		       RUN_END_DEFAULT;
 }
 
-int run_end(const struct run_plan *plan)
+int run_end(struct run_plan *plan)
 {
 	if (plan->layer.is_temporary &&
 	    (plan->options->read_only_root || run_layer_is_empty(&plan->layer)))
 		return run_end_remove(&plan->layer);
+	run_layer_unlock(&plan->layer);
 	switch (run_end_choose(plan)) {
 	case RUN_END_ASK:
 		return run_end_ask(plan);

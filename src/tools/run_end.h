@@ -13,6 +13,6 @@ bool run_end_is_foreground(void);
 void run_end_take_terminal(void);
 
 /* Commits, discards, keeps or asks, as the options say. 0 or -errno after a message. */
-int run_end(const struct run_plan *plan);
+int run_end(struct run_plan *plan);
 
 #endif

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,140 +15,22 @@
 #include "offline/layerfile.h"
 #include "sys/dir.h"
 #include "sys/file.h"
+#include "sys/mount.h"
 #include "sys/namespace.h"
 #include "sys/xattr.h"
-#include "tools/locate.h"
+#include "tools/mounts.h"
+#include "tools/run_place.h"
 #include "tools/run_remove.h"
 
-#define RUN_LOCK_NAME "lock"
 #define RUN_PID_MAX 32
-/* Of a name that is made up: the command's part of it. */
-#define RUN_NAME_MAX 24
-#define RUN_NAME_TRIES 100
+/* Who only looks at a lock has it for a moment. */
+#define RUN_LOCK_TRIES 10
+#define RUN_LOCK_PAUSE_MS 5
+/* What says that there is no room, and what can be done. */
+#define RUN_NO_ROOM " (make room, or name a directory elsewhere with --keep)"
 
 /* Appends the sentence and returns the errno it explains. */
 #define run_fail(why, error, ...) (strbuf_append_format(why, __VA_ARGS__), (error))
-
-/* ---- names ---- */
-
-/* Every directory of an absolute path that is not there yet. */
-static int run_make_parents(const char *path, struct strbuf *why)
-{
-	_cleanup_free_ char *copy = strdup(path);
-	int r = copy ? 0 : -ENOMEM;
-
-	for (char *slash = copy ? strchr(copy + 1, '/') : NULL; r == 0 && slash;
-	     slash = strchr(slash + 1, '/')) {
-		*slash = '\0';
-		r = sys_mkdir(AT_FDCWD, copy, 0755);
-		if (r == -EEXIST)
-			r = 0;
-		if (r < 0)
-			r = run_fail(why, r, "%s: %s", copy, strerror(-r));
-		*slash = '/';
-	}
-	return r;
-}
-
-/* What a layer without a name is called: after the command, and the time. */
-static void run_make_name(const struct run_options *options, unsigned int attempt, char *name,
-			  size_t size)
-{
-	const char *slash = strrchr(options->command[0], '/');
-	const char *word = slash ? slash + 1 : options->command[0];
-	time_t now = time(NULL);
-	struct tm tm = { 0 };
-	char when[RUN_NAME_MAX], what[RUN_NAME_MAX];
-	size_t length = 0;
-
-	for (; *word && length < sizeof(what) - 1; word++)
-		if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_",
-			   *word) ||
-		    (length > 0 && strchr("-.+", *word)))
-			what[length++] = *word;
-	what[length] = '\0';
-	localtime_r(&now, &tm);
-	strftime(when, sizeof(when), "%m%d-%H%M%S", &tm);
-	snprintf(name, size, attempt ? "%s-%s-%u" : "%s-%s", length ? what : "run", when, attempt);
-}
-
-static int run_check_name(const char *name, struct strbuf *why)
-{
-	if (*name && *name != '.' && !strchr(name, '/') && strlen(name) < NAME_MAX)
-		return 0;
-	return run_fail(why, -EINVAL,
-			"--name %s: a name has no slash and does not begin with a point (a "
-			"directory is named with --keep)",
-			name);
-}
-
-/* A new directory of its own in the state directory. */
-static int run_layer_make_temporary(const struct run_options *options, const char *state,
-				    struct run_layer *layer, struct strbuf *why)
-{
-	int r = -EEXIST;
-
-	for (unsigned int i = 0; r == -EEXIST && i < RUN_NAME_TRIES; i++) {
-		_cleanup_strbuf_ struct strbuf path = STRBUF_INIT;
-		char name[3 * RUN_NAME_MAX];
-
-		run_make_name(options, i, name, sizeof(name));
-		strbuf_append_format(&path, "%s/%s", state, name);
-		r = path.failed ? -ENOMEM : sys_mkdir(AT_FDCWD, path.data, 0700);
-		if (r < 0 && r != -EEXIST)
-			r = run_fail(why, r, "%s: %s (--keep DIR names a place for the layer)",
-				     path.data, strerror(-r));
-		if (r == 0) {
-			layer->directory = strbuf_take(&path);
-			layer->name = strdup(name);
-			layer->is_temporary = true;
-		}
-	}
-	return r < 0 ? r : layer->directory && layer->name ? 0 : -ENOMEM;
-}
-
-/* A directory that the user has named, made if it is not there. */
-static int run_layer_make_named(const char *path, const char *name, struct run_layer *layer,
-				struct strbuf *why)
-{
-	int r = sys_mkdir(AT_FDCWD, path, 0700);
-
-	if (r < 0 && r != -EEXIST)
-		return run_fail(why, r, "%s: %s", path, strerror(-r));
-	layer->directory = realpath(path, NULL);
-	if (!layer->directory) {
-		r = -errno;
-		return run_fail(why, r, "%s: %s", path, strerror(-r));
-	}
-	layer->name = strdup(name ? name : layer->directory);
-	return layer->name ? 0 : -ENOMEM;
-}
-
-static int run_layer_place(const struct run_options *options, struct run_layer *layer,
-			   struct strbuf *why)
-{
-	_cleanup_strbuf_ struct strbuf path = STRBUF_INIT;
-	int r;
-
-	if (options->keep)
-		return run_layer_make_named(options->keep, NULL, layer, why);
-	r = options->name ? run_check_name(options->name, why) : 0;
-	if (r < 0)
-		return r;
-	r = locate_state(&path);
-	if (r == -ENOENT)
-		return run_fail(why, r, "HOME is not set: --keep DIR names a place for the layer");
-	strbuf_append_string(&path, "/");
-	if (r == 0)
-		r = path.failed ? -ENOMEM : run_make_parents(path.data, why);
-	if (r < 0)
-		return r;
-	path.data[--path.length] = '\0';
-	if (!options->name)
-		return run_layer_make_temporary(options, path.data, layer, why);
-	strbuf_append_format(&path, "/%s", options->name);
-	return path.failed ? -ENOMEM : run_layer_make_named(path.data, options->name, layer, why);
-}
 
 /* ---- the lock ---- */
 
@@ -158,7 +39,7 @@ pid_t run_layer_user(const char *directory)
 	_cleanup_strbuf_ struct strbuf path = STRBUF_INIT;
 	char text[RUN_PID_MAX] = "";
 
-	strbuf_append_format(&path, "%s/" RUN_LOCK_NAME, directory);
+	strbuf_append_format(&path, "%s/" RUN_LAYER_LOCK, directory);
 	_cleanup_close_ int fd = path.failed ? -ENOMEM :
 					       sys_open_path(path.data, O_RDONLY | O_CLOEXEC);
 
@@ -168,20 +49,38 @@ pid_t run_layer_user(const char *directory)
 	return atoi(text);
 }
 
+static int run_lock_wait(int fd)
+{
+	const struct timespec pause = { .tv_nsec = RUN_LOCK_PAUSE_MS * 1000000L };
+	int r = sys_flock_exclusive(fd);
+
+	for (int i = 1; r == -EWOULDBLOCK && i < RUN_LOCK_TRIES; i++) {
+		nanosleep(&pause, NULL);
+		r = sys_flock_exclusive(fd);
+	}
+	return r;
+}
+
+static const char *run_remedy(int error)
+{
+	return error == -ENOSPC || error == -EDQUOT ? RUN_NO_ROOM : "";
+}
+
 static int run_layer_lock(struct run_layer *layer, int dirfd, struct strbuf *why)
 {
 	char text[RUN_PID_MAX];
-
-	layer->lock_fd = sys_open(dirfd, RUN_LOCK_NAME, O_RDWR | O_CREAT, 0600);
-	int r = layer->lock_fd < 0 ? layer->lock_fd : sys_flock_exclusive(layer->lock_fd);
+	int size = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+	_cleanup_close_ int fd = sys_open(dirfd, RUN_LAYER_LOCK, O_RDWR | O_CREAT, 0600);
+	int r = fd < 0 ? fd : run_lock_wait(fd);
 
 	if (r == -EWOULDBLOCK)
 		return run_fail(why, -EBUSY,
 				"%s: in use by 'veneer run', process %d: wait for its end, or run "
 				"on another layer",
 				layer->name, (int)run_layer_user(layer->directory));
-	int size = snprintf(text, sizeof(text), "%d\n", (int)getpid());
-
+	/* From here on it is ours, whatever comes. */
+	if (r == 0)
+		layer->lock_fd = fd_take(&fd);
 	if (r == 0)
 		r = sys_truncate(layer->lock_fd, 0);
 	if (r == 0) {
@@ -189,42 +88,83 @@ static int run_layer_lock(struct run_layer *layer, int dirfd, struct strbuf *why
 
 		r = written < 0 ? (int)written : 0;
 	}
-	return r < 0 ? run_fail(why, r, "%s/" RUN_LOCK_NAME ": %s", layer->directory,
-				strerror(-r)) :
+	return r < 0 ? run_fail(why, r, "%s/" RUN_LAYER_LOCK ": %s%s", layer->directory,
+				strerror(-r), run_remedy(r)) :
 		       0;
 }
 
-bool run_layer_unlock(struct run_layer *layer)
+void run_layer_unlock(struct run_layer *layer)
 {
-	int fd = fd_take(&layer->lock_fd);
-
-	cleanup_close(&fd);
-	return fd >= 0;
+	cleanup_close(&layer->lock_fd);
+	layer->lock_fd = -1;
 }
 
 /* ---- what is in it ---- */
 
 static int run_entry_seen(const struct sys_dirent *entry, void *context)
 {
-	return strcmp(entry->name, RUN_LOCK_NAME) != 0;
+	return 1;
 }
 
-/* True if there is something in the directory, other than a lock. */
-static bool run_has_entries(const char *directory, const char *name)
+/* True if there is something in the directory, or that cannot be told. */
+static bool run_has_entries(int dirfd, const char *name)
 {
-	_cleanup_strbuf_ struct strbuf path = STRBUF_INIT;
-
-	strbuf_append_format(&path, "%s/%s", directory, name);
-	_cleanup_close_ int fd =
-		path.failed ? -ENOMEM :
-			      sys_open_path(path.data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_close_ int fd = sys_open(dirfd, name, O_RDONLY | O_DIRECTORY, 0);
 
 	return fd < 0 || sys_dir_for_each(fd, run_entry_seen, NULL) != 0;
 }
 
 bool run_layer_is_empty(const struct run_layer *layer)
 {
-	return !run_has_entries(layer->directory, LAYERFILE_UPPER);
+	_cleanup_close_ int dirfd =
+		sys_open_path(layer->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return dirfd >= 0 && !run_has_entries(dirfd, LAYERFILE_UPPER);
+}
+
+/* A file of this name may be the user's: ours has a number in it, or nothing yet. */
+static bool run_lock_is_ours(int dirfd)
+{
+	char text[RUN_PID_MAX];
+	struct statx st;
+	int r = sys_stat(dirfd, RUN_LAYER_LOCK, &st);
+
+	if (r < 0 || !S_ISREG(st.stx_mode))
+		return false;
+	_cleanup_close_ int fd = sys_open(dirfd, RUN_LAYER_LOCK, O_RDONLY | O_NONBLOCK, 0);
+	ssize_t size = fd < 0 ? fd : sys_pread(fd, text, sizeof(text), 0);
+
+	if (size <= 0)
+		return size == 0;
+	text[size - 1] = '\0';
+	return (size_t)size < sizeof(text) && strspn(text, "0123456789") == (size_t)size - 1;
+}
+
+/* Non-zero for what a run that was killed while it made a layer cannot have left. */
+static int run_entry_is_foreign(const struct sys_dirent *entry, void *context)
+{
+	int dirfd = *(int *)context;
+
+	if (!strcmp(entry->name, RUN_LAYER_LOCK))
+		return !run_lock_is_ours(dirfd);
+	if (!strcmp(entry->name, LAYERFILE_UPPER) || !strcmp(entry->name, LAYERFILE_WORK))
+		return run_has_entries(dirfd, entry->name);
+	return strcmp(entry->name, LAYERFILE_TEMP) != 0;
+}
+
+/* Can a layer be made there? Nothing is changed to find out. */
+static int run_layer_check_new(const struct run_layer *layer, int dirfd, struct strbuf *why)
+{
+	_cleanup_close_ int fd = sys_open(dirfd, ".", O_RDONLY | O_DIRECTORY, 0);
+	int r = fd < 0 ? fd : sys_dir_for_each(fd, run_entry_is_foreign, &dirfd);
+
+	if (r < 0)
+		return run_fail(why, r, "%s: %s", layer->directory, strerror(-r));
+	return r == 0 ? 0 :
+			run_fail(why, -EEXIST,
+				 "%s: holds files, but is no layer of veneer run: name a new or "
+				 "an empty directory",
+				 layer->directory);
 }
 
 /* True if the owner has no id in the user namespace that the union will be in. */
@@ -269,6 +209,8 @@ static int run_layer_describe(const struct run_plan *plan, struct strbuf *why)
 		.cross_mounts = true,
 		.userxattr = plan->uses_user_xattrs,
 		.command = plan->options->command,
+		.is_temporary = plan->layer.is_temporary,
+		.is_discarded = plan->layer.is_temporary && plan->options->end == RUN_END_DISCARD,
 	};
 	int r;
 
@@ -281,25 +223,34 @@ static int run_layer_describe(const struct run_plan *plan, struct strbuf *why)
 	return r;
 }
 
+/* Each may be there: of a run that was killed. */
 static int run_layer_fill(const struct run_plan *plan, int dirfd, struct strbuf *why)
 {
 	const struct run_layer *layer = &plan->layer;
-	int r;
+	int r = sys_mkdir(dirfd, LAYERFILE_UPPER, 0755);
 
-	if (run_has_entries(layer->directory, "."))
-		return run_fail(why, -EEXIST,
-				"%s: holds files, but is no layer of veneer run: name a new or an "
-				"empty directory",
-				layer->directory);
-	r = sys_mkdir(dirfd, LAYERFILE_UPPER, 0755);
-	if (r == 0)
+	if (r == 0 || r == -EEXIST)
 		r = sys_mkdir(dirfd, LAYERFILE_WORK, 0700);
-	if (r == 0)
+	if (r == 0 || r == -EEXIST)
 		r = run_layer_dress(plan, dirfd);
 	if (r < 0)
-		return run_fail(why, r, "%s: %s", layer->directory, strerror(-r));
+		return run_fail(why, r, "%s: %s%s", layer->directory, strerror(-r), run_remedy(r));
 	/* Last: what has it is complete. */
-	return run_layer_describe(plan, why);
+	r = run_layer_describe(plan, why);
+	strbuf_append_string(why, run_remedy(r));
+	return r;
+}
+
+/* A layer that could not be made leaves nothing; what has come to hold something stays. */
+static void run_layer_undo(const struct run_layer *layer, int dirfd)
+{
+	sys_unlink(dirfd, LAYERFILE_TEMP);
+	sys_rmdir(dirfd, LAYERFILE_WORK);
+	sys_rmdir(dirfd, LAYERFILE_UPPER);
+	if (layer->lock_fd >= 0)
+		sys_unlink(dirfd, RUN_LAYER_LOCK);
+	if (layer->is_new)
+		sys_rmdir(AT_FDCWD, layer->directory);
 }
 
 /* Can we go on with a layer that was begun earlier? */
@@ -321,28 +272,90 @@ static int run_layer_check(const struct run_plan *plan, const struct layerfile *
 	return 0;
 }
 
-static int run_layer_take(struct run_plan *plan, struct strbuf *why)
+/* Who names a layer keeps it, though the run that made it would not have. */
+static int run_layer_adopt(const struct run_layer *layer, struct layerfile *file,
+			   struct strbuf *why)
 {
-	_cleanup_layerfile_ struct layerfile file = LAYERFILE_INIT;
-	struct run_layer *layer = &plan->layer;
-	_cleanup_close_ int dirfd =
-		sys_open_path(layer->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int r = dirfd < 0 ? dirfd : run_layer_lock(layer, dirfd, why);
+	if (layer->is_temporary || (!file->is_temporary && !file->is_discarded))
+		return 0;
+	file->is_temporary = file->is_discarded = false;
+	return layerfile_write(layer->directory, file, why);
+}
 
-	if (r < 0)
-		return dirfd < 0 ? run_fail(why, r, "%s: %s", layer->directory, strerror(-r)) : r;
-	r = layerfile_read(layer->directory, &file, why);
+/* -ENOENT: no layer yet, but one can be made. */
+static int run_layer_look(const struct run_plan *plan, int dirfd, struct layerfile *file,
+			  struct strbuf *why)
+{
+	int r = layerfile_read(plan->layer.directory, file, why);
+
+	if (r == 0)
+		return run_layer_check(plan, file, why);
+	if (r == -ENOENT) {
+		int allowed = run_layer_check_new(&plan->layer, dirfd, why);
+
+		return allowed < 0 ? allowed : -ENOENT;
+	}
+	return r;
+}
+
+/* @dirfd is the directory. */
+static int run_layer_take(struct run_plan *plan, int dirfd, struct strbuf *why)
+{
+	_cleanup_layerfile_ struct layerfile before = LAYERFILE_INIT, file = LAYERFILE_INIT;
+	struct run_layer *layer = &plan->layer;
+	/* Before anything of ours comes into what may be a directory of something else. */
+	int r = run_layer_look(plan, dirfd, &before, why);
+	bool is_made = r == -ENOENT;
+
+	if (r < 0 && !is_made)
+		return r;
+	r = run_layer_lock(layer, dirfd, why);
+	/* Again: another run may have been quicker. */
+	if (r == 0)
+		r = run_layer_look(plan, dirfd, &file, why);
+	if (r == 0)
+		return run_layer_adopt(layer, &file, why);
 	if (r == -ENOENT)
-		return run_layer_fill(plan, dirfd, why);
-	return r < 0 ? r : run_layer_check(plan, &file, why);
+		r = run_layer_fill(plan, dirfd, why);
+	if (r < 0 && r != -EBUSY && is_made)
+		run_layer_undo(layer, dirfd);
+	return r;
+}
+
+/* A union of veneer has no place for the marks of another one's layer. */
+static int run_layer_check_place(const struct run_layer *layer, int dirfd, struct strbuf *why)
+{
+	_cleanup_mounts_ struct mounts mounts = MOUNTS_INIT;
+	const struct mounts_entry *entry;
+	unsigned long long id;
+
+	if (sys_mount_id(dirfd, &id) < 0 || mounts_read(&mounts) < 0)
+		return 0; /* the daemon will say so */
+	entry = mounts_find(&mounts, id);
+	if (!entry || !mounts_is_veneer(entry))
+		return 0;
+	if (layer->is_new)
+		sys_rmdir(AT_FDCWD, layer->directory);
+	return run_fail(why, -EINVAL,
+			"%s: lies in a union of veneer, which cannot hold another layer: name a "
+			"real place with --keep, in a 'veneer run' one below /run or in a path "
+			"that --write made real",
+			layer->directory);
 }
 
 int run_layer_open(struct run_plan *plan, struct strbuf *why)
 {
-	int r = run_layer_place(plan->options, &plan->layer, why);
+	struct run_layer *layer = &plan->layer;
+	int r = run_place_layer(plan->options, layer, why);
+	_cleanup_close_ int dirfd =
+		r < 0 ? r : sys_open_path(layer->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
+	if (r == 0 && dirfd < 0)
+		r = run_fail(why, dirfd, "%s: %s", layer->directory, strerror(-dirfd));
 	if (r == 0)
-		r = run_layer_take(plan, why);
+		r = run_layer_check_place(layer, dirfd, why);
+	if (r == 0)
+		r = run_layer_take(plan, dirfd, why);
 	if (r < 0 && why->length == 0)
 		r = run_fail(why, r, "the layer: %s", strerror(-r));
 	return r;

@@ -5,13 +5,16 @@
 
 #include "tools/run.h"
 
+/* In its directory: the process that runs on it, which has it locked. */
+#define RUN_LAYER_LOCK "lock"
+
 /*
  * The layer that the options name, or a new one in the state directory, locked: one run at a time.
  * 0, or -errno with a sentence in @why.
  */
 int run_layer_open(struct run_plan *plan, struct strbuf *why);
-/* Other commands may have it. False if it was not ours. */
-bool run_layer_unlock(struct run_layer *layer);
+/* Other commands may have it. */
+void run_layer_unlock(struct run_layer *layer);
 /* True if nothing was changed: the upper is empty. */
 bool run_layer_is_empty(const struct run_layer *layer);
 /* Removes all of it. 0, or -errno with a sentence in @why. */

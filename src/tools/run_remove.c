@@ -25,6 +25,12 @@ struct run_remove {
 
 static int run_remove_visit(const struct sys_dirent *entry, void *context);
 
+/* Another process may be doing the same. */
+static int run_remove_gone(int error)
+{
+	return error == -ENOENT ? 0 : error;
+}
+
 /* Opens the directory @name, though its mode may not let us. */
 static int run_remove_open(int dirfd, const char *name)
 {
@@ -64,7 +70,7 @@ static int run_remove_dir(struct run_remove *remove, const char *name)
 		_cleanup_close_ int fd = run_remove_open(remove->fd, name);
 		int r = fd < 0 ? fd : run_remove_entries(remove, fd);
 
-		return r < 0 ? r : sys_rmdir(remove->fd, name);
+		return r < 0 ? r : run_remove_gone(sys_rmdir(remove->fd, name));
 	}
 	snprintf(moved, sizeof(moved), ".removed-%lu", remove->moved++);
 	return sys_rename(remove->fd, name, remove->top, moved, 0);
@@ -75,7 +81,7 @@ static int run_remove_visit(const struct sys_dirent *entry, void *context)
 	struct run_remove *remove = context;
 	int r = entry->type == DT_DIR ? -EISDIR : sys_unlink(remove->fd, entry->name);
 
-	return r == -EISDIR ? run_remove_dir(remove, entry->name) : r;
+	return run_remove_gone(r == -EISDIR ? run_remove_dir(remove, entry->name) : r);
 }
 
 int run_remove_tree(const char *path)
@@ -90,5 +96,5 @@ int run_remove_tree(const char *path)
 		if (r == 0)
 			r = run_remove_entries(&remove, top);
 	} while (r == 0 && moved != remove.moved);
-	return r < 0 ? r : sys_rmdir(AT_FDCWD, path);
+	return r < 0 ? r : run_remove_gone(sys_rmdir(AT_FDCWD, path));
 }

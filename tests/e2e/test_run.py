@@ -318,6 +318,152 @@ def test_not_any_directory_is_a_layer(run, what):
     assert path in done.stderr
 
 
+@pytest.mark.parametrize("end", ["--discard", "--commit"])
+def test_a_layer_of_another_run_stays(run, end):
+    """Who could not have the layer does nothing to it."""
+    with run.start("--keep", layer(run.home), "sh", "-c", "echo 1 >f; echo up; read x; cat f",
+                   stdin=subprocess.PIPE) as first:
+        assert first.stdout.readline() == "up\n"
+        done = run("--keep", layer(run.home), end, "true")
+        assert done.returncode == 125 and "in use" in done.stderr and len(done.stderr.splitlines()) == 1
+        assert first.communicate("\n", timeout=TIMEOUT)[0] == "1\n"
+    assert trees.read(f"{layer(run.home)}/upper{run.home}/f") == b"1\n"
+    assert not os.path.exists(f"{run.home}/f")
+
+
+@pytest.mark.parametrize("text, word", [("{", "damaged"), ('{"schema": "veneer-layer", "version": 99}', "version"),
+                                        ("[" * (1 << 20) + " ", "too large")],
+                         ids=["damaged", "newer", "large"])
+def test_a_layer_that_is_not_understood_stays(run, text, word):
+    run.shell("touch f", "--keep", layer(run.home))
+    os.unlink(f"{layer(run.home)}/lock")
+    trees.write(f"{layer(run.home)}/layer.json", text)
+    done = run("--keep", layer(run.home), "--discard", "true")
+    assert done.returncode == 125 and word in done.stderr
+    assert os.path.exists(f"{layer(run.home)}/upper{run.home}/f")
+    assert sorted(os.listdir(layer(run.home))) == ["layer.json", "upper", "work"]
+
+
+@pytest.mark.parametrize("names", [{"lock": "mine\n"}, {"lock": {}}, {"lock": "1\n", "f": ""}, {"f": ""},
+                                   {"upper": {"f": ""}, "work": {}}])
+def test_a_directory_of_something_else_is_not_touched(run, names):
+    path = layer(run.home)
+    trees.build(path, names)
+    for directory, below, files in os.walk(path):
+        for name in [".", *below, *files]:
+            os.chown(f"{directory}/{name}", run.uid, run.uid)
+    before = trees.snapshot(path)
+    done = run("--keep", path, "--discard", "true")
+    assert done.returncode == 125 and "is no layer" in done.stderr
+    assert trees.difference(before, trees.snapshot(path)) == []
+
+
+@pytest.mark.parametrize("names", [{"lock": ""}, {"lock": "77\n", "upper": {}}, {"upper": {}, "work": {}},
+                                   {"lock": "77\n", "upper": {}, "work": {}, "layer.json.new": "{"}])
+def test_a_layer_that_was_begun_is_finished(run, names):
+    """A run was killed while it made the layer."""
+    path = layer(run.home)
+    trees.build(path, names)
+    for name in [".", *names]:
+        os.chown(f"{path}/{name}", run.uid, run.uid)
+    assert run.shell("echo 1 >f; cat f", "--keep", path) == "1\n"
+    assert sorted(os.listdir(path)) == ["layer.json", "lock", "upper", "work"]
+
+
+def test_a_long_command_line(run):
+    """The beginning of it is told, and the layer can be gone on with."""
+    words = ["\N{EURO SIGN}" * 1000, "\x01" * 20000, "x" * 100000, "end"]
+    assert run("--keep", layer(run.home), "sh", "-c", "touch f", *words).returncode == 0
+    with open(f"{layer(run.home)}/layer.json", encoding="utf-8") as file:
+        told = [entry["word"] for entry in json.load(file)["command"]]
+    assert told[:2] == ["sh", "-c"] and told[3:5] == words[:2]
+    assert set(told[5]) == {"x"} and told[6:] == ["..."]
+    many = run("--keep", layer(run.home), "ls", "f", *["f"] * 20000)
+    assert many.returncode == 0 and many.stdout.startswith("f\n"), many.stderr
+
+
+@AS_ROOT
+def test_no_room_for_a_layer(run):
+    """What can be done is said, and nothing is left."""
+    point = f"{run.home}/full"
+    os.mkdir(point)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", point], check=True)
+    try:
+        with pytest.raises(OSError), open(f"{point}/fill", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        os.mkdir(f"{point}/empty")
+        for name in ("new", "empty"):
+            done = run("--keep", f"{point}/{name}", "true")
+            assert done.returncode == 125 and "--keep" in done.stderr
+        assert sorted(os.listdir(point)) == ["empty", "fill"]
+        assert os.listdir(f"{point}/empty") == []
+    finally:
+        oscalls.umount(point)
+
+
+@AS_USER
+def test_many_in_a_second(run):
+    state = f"{run.home}/.local/state/veneer"
+    os.makedirs(state)
+    os.chown(state, run.uid, run.uid)
+    now = int(time.time())
+    for second in range(now, now + 10):
+        word = time.strftime("%m%d-%H%M%S", time.localtime(second))
+        for name in [f"true-{word}", *[f"true-{word}-{i}" for i in range(1, 300)]]:
+            os.mkdir(f"{state}/{name}")
+    assert run("true").returncode == 0
+
+
+@AS_USER
+@pytest.mark.parametrize("who", ["run", "list"])
+def test_what_a_killed_run_left_goes(run, who):
+    """A layer without a name in which nothing is, or that was not to stay; not what has a name or a change."""
+    state = f"{run.home}/.local/state/veneer"
+    scripts = {"empty": ([], "echo up; exec sleep 1000"),
+               "discard": (["--discard"], "touch f; echo up; exec sleep 1000"),
+               "full": ([], "touch f; echo up; exec sleep 1000"),
+               "named": (["--name", "named"], "echo up; exec sleep 1000")}
+    layers, running = {}, []
+    for what, (options, script) in scripts.items():
+        before = set(os.listdir(state)) if os.path.exists(state) else set()
+        running.append(run.start(*options, "sh", "-c", script, stderr=subprocess.DEVNULL))
+        assert running[-1].stdout.readline() == "up\n"
+        (layers[what],) = set(os.listdir(state)) - before
+    assert run("true").returncode == 0
+    assert set(os.listdir(state)) == set(layers.values())
+    for process in running:
+        kill_both(process)
+    assert wait_until(lambda: not run.left(), 10)
+    if who == "run":
+        assert run("true").returncode == 0
+    else:
+        subprocess.run(run.command()[:-1] + ["list"], env=run.environment(), check=True, capture_output=True)
+    assert set(os.listdir(state)) == {layers["full"], "named"}
+
+
+def test_what_outlives_a_killed_run_has_no_files(run):
+    """Its processes cannot be ended then, but the union is, and the layer can be had."""
+    script = "setsid sh -c 'while sleep 0.1; do touch f; done' >/dev/null 2>&1 & echo up; exec sleep 1000"
+    process = run.start("--keep", layer(run.home), "sh", "-c", script, stderr=subprocess.DEVNULL)
+    assert process.stdout.readline() == "up\n"
+    kill_both(process)
+    assert wait_until(lambda: "veneer" not in map(comm, run.left()), 10)
+    assert run.shell("echo 1 >g; cat g", "--keep", layer(run.home)) == "1\n"
+    for pid in run.left():
+        os.kill(pid, signal.SIGKILL)
+
+
+def kill_both(process):
+    """Its called process and the keeper, with no time for either to clean up."""
+    keeper = only(children(process.pid))
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in (process.pid, keeper):
+            os.kill(pid, number)
+    process.wait(timeout=TIMEOUT)
+    process.stdout.close()
+
+
 @AS_USER
 def test_names_are_in_the_state_directory(run):
     state = {"XDG_STATE_HOME": f"{run.home}/state"}
@@ -534,7 +680,10 @@ def children(pid):
 
 
 def comm(pid):
-    return trees.read(f"/proc/{pid}/comm").decode().strip()
+    try:
+        return trees.read(f"/proc/{pid}/comm").decode().strip()
+    except OSError:
+        return ""
 
 
 def only(items):
