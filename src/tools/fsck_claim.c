@@ -14,6 +14,7 @@
 #include "sys/file.h"
 #include "tools/fsck_below.h"
 #include "tools/fsck_object.h"
+#include "tools/fsck_raise.h"
 #include "tools/fsck_walk.h"
 
 /* ---- the list ---- */
@@ -182,6 +183,56 @@ static char *fsck_join(const char *path, const char *name)
 	return strbuf_take(&joined);
 }
 
+/* A repair put something into the directory @dirfd, whose times are to be as they were: @before. */
+static void fsck_place_settle(struct fsck *fsck, int dirfd, const struct statx *before, int result)
+{
+	const struct timespec times[2] = {
+		{ before->stx_atime.tv_sec, before->stx_atime.tv_nsec },
+		{ before->stx_mtime.tv_sec, before->stx_mtime.tv_nsec },
+	};
+
+	fsck_settle(fsck, result < 0 ? result : sys_utimens(dirfd, times));
+}
+
+/*
+ * What is below @name shows in the directory @dirfd (@path) of the upper, which has nothing there: the
+ * moved directory shows in it, and can be hidden only if the upper has it. True: it has it now.
+ */
+static bool fsck_uncovered_raise(struct fsck_uncovered *way, const struct fsck_below *below,
+				 int dirfd, const char *path, const char *name)
+{
+	struct fsck *fsck = way->fsck;
+	_cleanup_strbuf_ struct strbuf full = STRBUF_INIT;
+	_cleanup_strbuf_ struct strbuf moved = STRBUF_INIT;
+	struct fsck_object object = { .fsck = fsck, .dirfd = dirfd, .name = name };
+	struct statx before;
+
+	strbuf_append_format(&full, "%s%s/%s", fsck->target.upper, path, name);
+	strbuf_append_format(&moved, "%s%s", fsck->target.upper, way->claim->upper);
+	object.path = full.data;
+	if (below->kind != FSCK_BELOW_DIR || full.failed || moved.failed ||
+	    sys_stat(dirfd, "", &before) < 0 ||
+	    !fsck_object_find(&object, FSCK_REDIRECT_DEEP, moved.data))
+		return false;
+	int r = fsck_raise(&object, below);
+
+	fsck_place_settle(fsck, dirfd, &before, r);
+	return r == 0;
+}
+
+/* One component on, for one of those that merge with the directory at hand. */
+static int fsck_uncovered_descend_in(struct fsck_uncovered *way, const struct fsck_below *below,
+				     const char *path, const char *name, struct fsck_mergers *next)
+{
+	_cleanup_close_ int fd = fsck_place_open(way->fsck, path);
+	enum fsck_place place = fd < 0 ? FSCK_PLACE_HIDES : fsck_place_look(way->fsck, fd, name);
+
+	if (place == FSCK_PLACE_HIDES ||
+	    (place == FSCK_PLACE_ABSENT && !fsck_uncovered_raise(way, below, fd, path, name)))
+		return 0;
+	return fsck_mergers_add(next, fsck_join(path, name));
+}
+
 /* One component on: who merges with the directory @name of the one at hand? */
 static int fsck_uncovered_descend(struct fsck_uncovered *way, const char *name)
 {
@@ -190,12 +241,8 @@ static int fsck_uncovered_descend(struct fsck_uncovered *way, const char *name)
 	struct fsck_below below = fsck_below_lookup(fsck, &way->at, name);
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < way->mergers.count; i++) {
-		_cleanup_close_ int fd = fsck_place_open(fsck, way->mergers.paths[i]);
-
-		if (fd >= 0 && fsck_place_look(fsck, fd, name) == FSCK_PLACE_MERGED)
-			r = fsck_mergers_add(&next, fsck_join(way->mergers.paths[i], name));
-	}
+	for (size_t i = 0; r == 0 && i < way->mergers.count; i++)
+		r = fsck_uncovered_descend_in(way, &below, way->mergers.paths[i], name, &next);
 	for (size_t i = fsck_claims_find(&fsck->claims, below.ino);
 	     r == 0 && below.ino && i < fsck->claims.count &&
 	     fsck->claims.items[i].target == below.ino;
@@ -217,15 +264,17 @@ static void fsck_uncovered_cover(struct fsck_uncovered *way, int dirfd, const ch
 	_cleanup_strbuf_ struct strbuf moved = STRBUF_INIT;
 	struct fsck_object object = { .fsck = fsck, .dirfd = dirfd, .name = name };
 	enum fsck_place place = fsck_place_look(fsck, dirfd, name);
+	struct statx before;
 
 	strbuf_append_format(&full, "%s%s/%s", fsck->target.upper, path, name);
 	strbuf_append_format(&moved, "%s%s", fsck->target.upper, way->claim->upper);
 	object.path = full.data;
-	if (place == FSCK_PLACE_HIDES || full.failed || moved.failed)
+	if (place == FSCK_PLACE_HIDES || full.failed || moved.failed ||
+	    sys_stat(dirfd, "", &before) < 0)
 		return;
 	if (place == FSCK_PLACE_ABSENT) {
 		if (fsck_object_find(&object, FSCK_REDIRECT_VISIBLE, moved.data))
-			fsck_settle(fsck, fsck_object_hide(&object));
+			fsck_place_settle(fsck, dirfd, &before, fsck_object_hide(&object));
 	} else if (fsck_object_read(&object) == 0 &&
 		   fsck_object_find(&object, FSCK_REDIRECT_MERGED, moved.data)) {
 		fsck_settle(fsck, fsck_object_set(&object, XATTR_OPAQUE, "y", 1));
@@ -233,10 +282,7 @@ static void fsck_uncovered_cover(struct fsck_uncovered *way, int dirfd, const ch
 	fsck_object_deinit(&object);
 }
 
-/*
- * Where the target still shows under its own name. What is below a directory that no one of the upper
- * merges with shows as well if that does, but nothing can be put there: it is not the upper's.
- */
+/* Where the target still shows under its own name. */
 static int fsck_claim_check_covered(struct fsck *fsck, const struct fsck_claim *claim)
 {
 	struct fsck_uncovered way = {
