@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import stat
+import subprocess
 
 import pytest
 
@@ -11,8 +12,9 @@ import commands
 import commit_scenarios as scenarios
 import oscalls
 import trees
-from contenders import Layers
+from contenders import VENEER, Layers
 
+FAULTY = os.environ.get("VENEER_FAULTS", VENEER + "-faults")
 SEEDS = range(*map(int, os.environ.get("VENEER_COMMIT_SEEDS", "0-12").split("-")))
 NAMES = ["a", "b", "c", "d", "e", "f"]
 OPTIONS = [["redirect_dir=on", "metacopy=on"], ["redirect_dir=on"], ["redirect_dir=on", "metacopy=on", "index=on"],
@@ -97,6 +99,13 @@ def hard_link_some(rng, root):
             pass
 
 
+def stop_some(rng, u):
+    """Runs that are killed somewhere, none in most rounds."""
+    for _ in range(rng.choice([0, 0, 1, 3])):
+        subprocess.run([FAULTY, "commit", *commands.layers_of(u)], capture_output=True, check=False,
+                       stdin=subprocess.DEVNULL, env={**os.environ, "VENEER_FAULT": f"{rng.randint(1, 150)}:kill"})
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random(union_factory, seed):
     rng = random.Random(seed)
@@ -115,6 +124,7 @@ def test_random(union_factory, seed):
         links = scenarios.names_of_one_file(u.mnt)
         u.umount()
         below = [trees.snapshot(u.low(layer=layer)) for layer in range(1, count)]
+        stop_some(rng, u)
         done = commands.run("commit", *commands.layers_of(u))
         if done.returncode and "which does not have its directory" in done.stderr:
             assert count > 1
