@@ -88,7 +88,7 @@ static int apply_open_dirs(struct apply *apply)
 				  target->upper, apply->dest_real);
 	apply->upper_dev = sys_stat_dev(&upper);
 	apply->dest_dev = sys_stat_dev(&dest);
-	apply->index_fd = sys_open(apply->work_fd, "index", O_RDONLY | O_DIRECTORY, 0);
+	apply->index_fd = apply_open_work(apply->work_fd, "index", false);
 	return apply->index_fd < 0 && apply->index_fd != -ENOENT ?
 		       apply_fail_path(apply, apply->index_fd, "open the index in", target->work) :
 		       0;

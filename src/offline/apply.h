@@ -35,7 +35,7 @@ enum apply_verb {
 struct apply_action {
 	enum apply_verb verb;
 	const char *path; /* in the union, without a leading slash */
-	const char *from; /* of APPLY_MOVE: where it was below */
+	const char *from; /* of APPLY_MOVE and APPLY_REMOVE: where it was below */
 	uint64_t bytes; /* of data, if it is to be copied */
 };
 

@@ -252,6 +252,11 @@ void apply_plan_deinit(struct apply *apply);
 
 /* ---- apply_journal.c ---- */
 
+/*
+ * Opens a directory of the work directory for reading, which is made if @make. The mode that it has may
+ * keep its ordinary owner out; then it is given another.
+ */
+int apply_open_work(int dirfd, const char *name, bool make);
 /* Looks for an unfinished run; loads its plan. */
 int apply_journal_find(struct apply *apply);
 int apply_journal_write(struct apply *apply);

@@ -31,12 +31,11 @@
 
 /* ---- places ---- */
 
-/* Opens a directory of the way to the journal, which it makes if @make. */
-static int apply_journal_enter(int dirfd, const char *name, bool make)
+int apply_open_work(int dirfd, const char *name, bool make)
 {
 	int fd = sys_open(dirfd, name, O_RDONLY | O_DIRECTORY, 0);
 
-	/* The mode that `work` has keeps its ordinary owner out. */
+	/* As root gave it to `work`, or another user of the same namespace. */
 	if (fd == -EACCES) {
 		_cleanup_close_ int path = sys_open(dirfd, name, O_PATH | O_DIRECTORY, 0);
 
@@ -77,15 +76,15 @@ static int apply_journal_note_last(struct apply *apply, int incompat)
 /* -ENOENT: it is not there. */
 static int apply_journal_open(struct apply *apply, bool make)
 {
-	_cleanup_close_ int work = apply_journal_enter(apply->work_fd, "work", make);
+	_cleanup_close_ int work = apply_open_work(apply->work_fd, "work", make);
 
 	if (work < 0)
 		return work;
-	_cleanup_close_ int incompat = apply_journal_enter(work, "incompat", make);
+	_cleanup_close_ int incompat = apply_open_work(work, "incompat", make);
 
 	if (incompat < 0)
 		return incompat;
-	apply->journal_fd = apply_journal_enter(incompat, JOURNAL_MAGIC, make);
+	apply->journal_fd = apply_open_work(incompat, JOURNAL_MAGIC, make);
 	return apply->journal_fd != -ENOENT ? MIN(apply->journal_fd, 0) :
 					      apply_journal_note_last(apply, incompat);
 }

@@ -48,6 +48,17 @@ int apply_sync(struct apply *apply)
 
 /* ---- out of the way ---- */
 
+/* Its owner may do everything with the directory @fd for now. */
+static int apply_make_own(int fd)
+{
+	struct statx st;
+	int r = sys_stat(fd, "", &st);
+
+	if (r < 0 || st.stx_uid != geteuid() || (st.stx_mode & 0700) == 0700)
+		return r;
+	return mutate_chmod(fd, (st.stx_mode & 07777) | 0700);
+}
+
 static int apply_stage_move(struct apply *apply, const struct apply_move *move)
 {
 	const char *stage_name, *name;
@@ -70,6 +81,9 @@ static int apply_stage_move(struct apply *apply, const struct apply_move *move)
 	apply_attr_unprotect(fd);
 	apply_attr_unprotect(dirfd);
 	r = apply_touch(apply, stage_dir);
+	/* A directory that moves has to be writable: its ".." changes. It gets its mode at the end. */
+	if (r == 0 && move->is_dir && !apply->is_root_user)
+		r = apply_make_own(fd);
 	if (r < 0)
 		return r;
 	return move->is_copied || move->is_linked ?
@@ -271,18 +285,12 @@ static int apply_purge(const struct apply_walk *walk)
 /* Makes the directory one in which everything can be done. */
 static int apply_prepare_dir(struct apply *apply, int fd)
 {
-	struct statx st;
 	int r = apply_touch(apply, fd);
 
 	apply_attr_unprotect(fd);
 	if (r == 0)
 		r = apply_remove_tree(fd, APPLY_TEMP);
-	if (r == 0)
-		r = sys_stat(fd, "", &st);
-	if (r == 0 && !apply->is_root_user && st.stx_uid == geteuid() &&
-	    (st.stx_mode & 0700) != 0700)
-		r = mutate_chmod(fd, (st.stx_mode & 07777) | 0700);
-	return r;
+	return r < 0 || apply->is_root_user ? r : apply_make_own(fd);
 }
 
 /* A directory for reading; its owner may have kept himself out. */
@@ -442,7 +450,7 @@ static int apply_empty(int fd)
 
 static int apply_empty_work(struct apply *apply, const char *name)
 {
-	_cleanup_close_ int fd = sys_open(apply->work_fd, name, O_RDONLY | O_DIRECTORY, 0);
+	_cleanup_close_ int fd = apply_open_work(apply->work_fd, name, false);
 
 	return fd == -ENOENT ? 0 : fd < 0 ? fd : apply_empty(fd);
 }

@@ -85,7 +85,7 @@ static int apply_plan_whiteout(struct apply_visit *visit)
 	if (r > 0)
 		apply_tell(apply, APPLY_HIDE, visit->path, NULL, 0);
 	else if (is_there)
-		apply_tell(apply, APPLY_REMOVE, visit->path, NULL, 0);
+		apply_tell(apply, APPLY_REMOVE, visit->path, visit->step.place.source, 0);
 	else if (!visit->step.is_whiteout && parent->source)
 		apply_complain(apply, visit->path,
 			       "is gone from below, where it was to be removed");

@@ -71,6 +71,13 @@ static int apply_unlink(int dirfd, const char *name)
 	return r;
 }
 
+static int apply_make_writable(int dirfd, const char *name)
+{
+	_cleanup_close_ int fd = sys_open(dirfd, name, O_PATH | O_DIRECTORY, 0);
+
+	return fd < 0 ? fd : mutate_chmod(fd, 0700);
+}
+
 static int apply_move_up(struct apply_removal *removal, const char *name)
 {
 	char moved[40];
@@ -80,6 +87,10 @@ static int apply_move_up(struct apply_removal *removal, const char *name)
 	do {
 		snprintf(moved, sizeof(moved), APPLY_PREFIX "%llx", removal->moved++);
 		r = mutate_rename(removal->subfd, name, removal->rootfd, moved, RENAME_NOREPLACE);
+		/* A directory that moves has to be writable: its ".." changes. */
+		if (r == -EACCES && apply_make_writable(removal->subfd, name) == 0)
+			r = mutate_rename(removal->subfd, name, removal->rootfd, moved,
+					  RENAME_NOREPLACE);
 	} while (r == -EEXIST);
 	return r;
 }

@@ -55,9 +55,10 @@ int commit_report_settle(struct commit_report *report)
 		struct commit_action *action = &report->actions[i];
 
 		if (action->verb == APPLY_REMOVE &&
-		    bsearch(&action->path, from, moved, sizeof(*from), commit_compare_names)) {
+		    bsearch(&action->from, from, moved, sizeof(*from), commit_compare_names)) {
 			report->counts[APPLY_REMOVE]--;
 			free(action->path);
+			free(action->from);
 			continue;
 		}
 		report->actions[kept++] = *action;
@@ -134,7 +135,7 @@ static json_t *commit_json_actions(const struct commit_report *report)
 					   "bytes", (json_int_t)action->bytes);
 		int r = object ? jsontext_set(object, "path", action->path) : -ENOMEM;
 
-		if (r == 0 && action->from)
+		if (r == 0 && action->verb == APPLY_MOVE && action->from)
 			r = jsontext_set(object, "from", action->from);
 		if (r < 0 || json_array_append_new(array, object) < 0)
 			return NULL;

@@ -446,3 +446,32 @@ def test_live_read_only(union_factory):
     u = union_factory(lower(), {"x": "x"}, readonly=True).mount()
     done = commands.run("commit", u.mnt)
     assert done.returncode == 1 and "no upper" in done.stderr
+
+
+# Ordinary users
+
+USER = 4321
+
+
+def test_as_a_user(union_factory):
+    """With rights of their own, also in directories that their mode keeps them out of."""
+    u = union_factory({}, opts=["userxattr"], guard=False)
+    trees.build(u.low(), {"a": {"b": "b", "sub": {"x": "x"}}, "closed": {"c": "c"}, "gone": {"deep": {"f": "f"}}})
+    subprocess.run(["chown", "-R", f"{USER}:{USER}", u.low(), u.upper, u.work], check=True)
+    for path in ("closed", "gone/deep", "gone"):
+        os.chmod(u.low(path), 0o555)
+    wait_a_tick()
+    u.mount()
+    u.write("a/b", "changed")
+    u.write("closed/new", "n")
+    subprocess.run(["rm", "-r", u / "gone"], check=True)
+    os.makedirs(u / "made/in")
+    os.chmod(u / "made/in", 0o555)
+    os.chmod(u / "made", 0o555)
+    subprocess.run(["chown", "-R", f"{USER}:{USER}", u.mnt], check=True)
+    want = u.snapshot()
+    u.umount()
+    subprocess.run(["chown", "-Rh", f"{USER}:{USER}", u.upper, u.work], check=True)
+    commands.ask("commit", *commands.layers_of(u), user=USER, group=USER, extra_groups=[])
+    same(want, trees.snapshot(u.low()))
+    assert_empty(u)
