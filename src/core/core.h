@@ -79,8 +79,9 @@ struct core_config {
 	bool noatime; /* reading does not touch the upper's atime */
 	bool layers_change; /* others edit the layers: check each known name again on lookup */
 	bool watch; /* others edit the layers: core_watch_run() tells what they did */
-	/* Lowers include what is mounted below them now; takes the right to clone mounts. */
+	/* Lowers include what is mounted below them now; takes the right to clone mounts, unless... */
 	bool cross_mounts;
+	bool at_rest; /* ... it will not be mounted, and so is not among them itself */
 	bool nfs_export; /* file handles: remember any number of forgotten nodes, not only some */
 	unsigned int max_fds; /* budget of cached descriptors; 0: from RLIMIT_NOFILE */
 };

@@ -193,7 +193,7 @@ static int layers_open_checked(struct core *core, const struct core_config *conf
 		r = source_list_check(list, core->has_upper, why);
 	if (r == 0)
 		source_list_clone(list, core->has_upper, core->read_only, config->cross_mounts);
-	if (r == 0 && config->cross_mounts && !core->unlocked)
+	if (r == 0 && config->cross_mounts && !config->at_rest)
 		r = layers_check_clones(core, list, why);
 	if (r == 0)
 		r = layers_alloc(core, config, list->count);

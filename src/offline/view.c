@@ -34,6 +34,7 @@ int view_open(const struct target *target, enum view_what what, struct core **co
 		.read_only = true,
 		.unlocked = true,
 		.cross_mounts = target->cross_mounts,
+		.at_rest = true,
 		.noatime = true,
 	};
 	int r = 0;

@@ -250,6 +250,7 @@ static int discard_at_rest(const struct discard_args *args, const struct target 
 		.xattrs = target->ns == XATTR_USER ? CORE_XATTRS_USER : CORE_XATTRS_TRUSTED,
 		.metacopy = true,
 		.cross_mounts = target->cross_mounts,
+		.at_rest = true,
 	};
 	struct core_discard discard = { .keep = args->keep, .keep_count = args->keep_count };
 	struct core *core;

@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "sys/file.h"
 #include "tools/run_layer.h"
 #include "tools/tools.h"
 
@@ -43,6 +44,24 @@ void run_end_take_terminal(void)
 
 /* ---- other commands ---- */
 
+/* Standard output is the command's, whoever reads that: what is said about it goes where our messages go. */
+static int run_call_aside(const struct tool *tool, int count, char **arguments)
+{
+	int output = sys_dup(STDOUT_FILENO), status;
+
+	fflush(stdout);
+	dup2(STDERR_FILENO, STDOUT_FILENO);
+	status = tool->run(count, arguments);
+	fflush(stdout);
+	if (output < 0) {
+		close(STDOUT_FILENO); /* as it was */
+	} else {
+		dup2(output, STDOUT_FILENO);
+		close(output);
+	}
+	return status;
+}
+
 /* `veneer NAME [OPTION] LAYER`. 0, or -EIO after a message. */
 static int run_call(const char *name, const char *option, const struct run_layer *layer)
 {
@@ -62,8 +81,7 @@ static int run_call(const char *name, const char *option, const struct run_layer
 	if (option)
 		arguments[count++] = word;
 	arguments[count++] = directory;
-	status = tool->run(count, arguments);
-	fflush(stdout);
+	status = run_call_aside(tool, count, arguments);
 	return status == EXIT_SUCCESS ? 0 : -EIO;
 }
 
