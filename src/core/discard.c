@@ -250,7 +250,7 @@ static int discard_entry(const struct sys_dirent *entry, void *context)
 /* Moving may make getdents skip entries: until nothing moves any more. */
 static int discard_empty(struct discard_level *level)
 {
-	int r;
+	int r = 0;
 
 	do {
 		level->progress = false;

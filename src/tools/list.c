@@ -294,8 +294,14 @@ static void list_print(const struct list_args *args)
 	const json_t *item;
 	size_t i;
 
-	json_array_foreach(args->mounts, i, item) list_print_mount(item);
-	json_array_foreach(args->layers, i, item) list_print_layer(item);
+	json_array_foreach(args->mounts, i, item)
+	{
+		list_print_mount(item);
+	}
+	json_array_foreach(args->layers, i, item)
+	{
+		list_print_layer(item);
+	}
 }
 
 static void list_print_json(struct list_args *args)

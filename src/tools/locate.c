@@ -195,8 +195,8 @@ static int locate_ask(const struct mounts_entry *entry, struct target *target, s
 	if (r == 0)
 		r = report ? locate_take_report(target, report) : -EPROTO;
 	json_decref(report);
-	if (r < 0)
-		return locate_fail(why, r,
+	if (r < 0) /* not -ENOENT: it is a mount */
+		return locate_fail(why, r == -ENOENT ? -ENOTCONN : r,
 				   "the daemon of %s cannot be asked (%s): 'veneer status %s' says "
 				   "more",
 				   entry->point, strerror(-r), entry->point);

@@ -184,7 +184,9 @@ static void which_print(const char *path, const json_t *answer)
 	if (type && !strcmp(type, "file"))
 		which_print_part("data", data);
 	json_array_foreach(json_object_get(answer, "merged"), i, part)
+	{
 		which_print_part("names", part);
+	}
 }
 
 /* With what was asked for, and where that is. */

@@ -17,6 +17,7 @@ import oscalls
 import trees
 from contenders import VENEER
 from test_status import connect, runtime  # noqa: F401
+from test_unprivileged import USER, as_ordinary, fuse_for_all, home, users_mount  # noqa: F401
 
 pytestmark = [pytest.mark.veneer_only("kernel overlayfs has no commands"),
               pytest.mark.usefixtures("contender", "runtime")]
@@ -347,6 +348,34 @@ def test_names_of_any_bytes(union):
                           stdin=subprocess.DEVNULL, timeout=30)
     assert done.returncode == 0, done.stderr
     assert os.listdir(os.fsencode(u.upper)) == [name]
+
+
+def test_ordinary_user(users_mount, home, as_user, base, monkeypatch):
+    """Without rights of root, on a mount of fusermount3."""
+    runtime_dir = os.path.join(base, "user-runtime")
+    os.mkdir(runtime_dir, 0o700)
+    os.chown(runtime_dir, USER, USER)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime_dir)
+    mnt = users_mount()
+
+    def work():
+        trees.write(f"{mnt}/f", "new")
+        os.unlink(f"{mnt}/d/g")
+        os.mkdir(f"{mnt}/d/dir", 0o555)
+        os.mkdir(f"{mnt}/closed")
+        trees.write(f"{mnt}/closed/x", "x")
+        os.chmod(f"{mnt}/closed", 0)
+
+    as_user(USER, work)
+    done = as_ordinary(VENEER, "discard", "--keep", "d/dir", mnt)
+    assert done.returncode == 0, done.stderr
+    assert as_user(USER, lambda: sorted(os.listdir(f"{mnt}/d"))) == ["dir", "g", "h"]
+    done = as_ordinary(VENEER, "discard", mnt)
+    assert done.returncode == 0, done.stderr
+    assert as_user(USER, lambda: (sorted(os.listdir(mnt)), trees.read(f"{mnt}/f"))) == (["d", "f"], b"x")
+    assert os.listdir(f"{home}/upper") == []
+    # others, even root, may not
+    assert commands.run("discard", "-y", mnt).returncode == 1
 
 
 # Standing still

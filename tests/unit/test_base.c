@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/control.h"
 #include "base/endian.h"
 #include "base/hash.h"
 #include "base/idtable.h"
@@ -21,6 +22,42 @@
 #include "base/pool.h"
 #include "base/strbuf.h"
 #include "base/util.h"
+
+/* --- control: words of requests ------------------------------------------------------- */
+
+static void test_control_words(void **state)
+{
+	const char *const words[] = { "a/b", "", " ", "%", "%41", "\n\x01\xff\x7f ", "end" };
+	_cleanup_strbuf_ struct strbuf line = STRBUF_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		if (i)
+			strbuf_append_string(&line, " ");
+		control_escape(&line, words[i]);
+	}
+	assert_null(strpbrk(line.data, "\n\x01\x7f\xff"));
+	char *at = line.data;
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		assert_string_equal(control_next_word(&at), words[i]);
+	assert_null(control_next_word(&at));
+	assert_non_null(at);
+}
+
+static void test_control_wrong_words(void **state)
+{
+	const char *const lines[] = { "%", "%4", "%zz", "a%00b", "%4G", "%%" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+		_cleanup_free_ char *line = strdup(lines[i]);
+		char *at = line;
+
+		assert_null(control_next_word(&at));
+		assert_null(at);
+	}
+}
 
 /* --- hash ----------------------------------------------------------------------------- */
 
@@ -760,6 +797,8 @@ int main(void)
 		cmocka_unit_test(test_cleanup),
 		cmocka_unit_test(test_log_limit),
 		cmocka_unit_test(test_log_lines),
+		cmocka_unit_test(test_control_words),
+		cmocka_unit_test(test_control_wrong_words),
 		cmocka_unit_test(test_lock_cond_wait),
 		cmocka_unit_test(test_lock_order_allowed),
 		cmocka_unit_test(test_lock_order_violations),
