@@ -12,6 +12,7 @@
 #include "core/copyup.h"
 #include "core/datafd.h"
 #include "core/listing.h"
+#include "core/mark.h"
 #include "core/owner.h"
 #include "core/place.h"
 #include "core/quiet.h"
@@ -323,7 +324,7 @@ static bool attr_is_chown(const struct core_setattr *set)
 }
 
 /* What needs no data: owner first, as changing it takes set-id bits away that mode may bring. */
-static int attr_apply(int fd, const struct core_setattr *set)
+static int attr_apply(struct core *core, struct node *node, int fd, const struct core_setattr *set)
 {
 	unsigned int mask = set->mask;
 	int r = 0;
@@ -331,8 +332,10 @@ static int attr_apply(int fd, const struct core_setattr *set)
 	if (attr_is_chown(set))
 		r = upper_chown(fd, mask & CORE_SET_UID ? set->uid : (uid_t)-1,
 				mask & CORE_SET_GID ? set->gid : (gid_t)-1);
+	if (r == 0)
+		r = owner_changed(core, node, fd, mask & CORE_SET_UID, mask & CORE_SET_GID);
 	if (r == 0 && mask & CORE_SET_MODE)
-		r = upper_chmod(fd, set->mode & 07777);
+		r = upper_chmod(fd, owner_fit_mode(core, node, fd, set->mode));
 	if (r == 0 && mask & (CORE_SET_ATIME | CORE_SET_MTIME)) {
 		const struct timespec omit = { .tv_nsec = UTIME_OMIT };
 		const struct timespec times[2] = {
@@ -368,6 +371,7 @@ static int attr_check_nothing(struct core *core, const struct core_call *call, s
 
 	if (r < 0)
 		return r;
+	owner_present(core, node, &st);
 	return call->uid == 0 || call->uid == st.stx_uid || node_is_dir(node) ||
 	       !(st.stx_mode & (S_ISUID | S_ISGID));
 }
@@ -401,7 +405,7 @@ static int attr_set(struct core *core, const struct core_call *call, struct node
 	if (!node_is_dir(node) && call->uid != 0 && attr_is_chown(set))
 		r = attr_kill_suidgid(core, call, fd);
 	if (r == 0)
-		r = attr_apply(fd, set);
+		r = attr_apply(core, node, fd, set);
 	if (node_is_dir(node)) /* a failure may have left half of it */
 		quiet_changed(core, node);
 	return r;
@@ -474,8 +478,8 @@ static int attr_set_protattr(struct core *core, struct node *node, int fd, unsig
 			    (flags & FS_IMMUTABLE_FL ? PROTATTR_IMMUTABLE : 0);
 	char letters[PROTATTR_SIZE_MAX];
 	size_t size = protattr_encode(prot, letters);
-	int r = size ? upper_setxattr(fd, core_key(core, XATTR_PROTATTR), letters, size, 0) :
-		       upper_removexattr(fd, core_key(core, XATTR_PROTATTR));
+	int r = size ? mark_set(core, fd, XATTR_PROTATTR, letters, size) :
+		       mark_remove(core, fd, XATTR_PROTATTR);
 
 	if (r < 0 && !(size == 0 && r == -ENODATA))
 		return r;

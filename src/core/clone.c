@@ -52,7 +52,8 @@ static int clone_xattrs(const struct clone_attr *clone)
 	if (size < 0)
 		return size == -EOPNOTSUPP ? 0 : size;
 	for (const char *key = list; r == 0 && key < list + size; key += strlen(key) + 1) {
-		if (!xattr_name_is_private(clone->core->ns, key))
+		if (!xattr_name_is_private(clone->core->ns, key) &&
+		    !(clone->is_lost && strcmp(key, XATTR_CAPABILITY) == 0))
 			r = clone_xattr(clone, key);
 	}
 	return r;
@@ -91,21 +92,15 @@ static int clone_fsflags(const struct clone_attr *clone)
 	return r == -EOPNOTSUPP || r == -ENOTTY || r == -EPERM ? 0 : r;
 }
 
-int clone_attributes(const struct clone_attr *clone)
+int clone_attributes(struct clone_attr *clone)
 {
-	const struct statx *st = clone->st;
-	struct statx made;
-	int r = sys_stat(clone->to, "", &made);
+	/* First: a change of owner takes set-id bits and capabilities away. */
+	int r = owner_clone(clone);
 
-	/* The owner first: a change of owner takes set-id bits and capabilities away. */
-	if (r == 0)
-		r = owner_clone(clone, &made);
 	if (r == 0 && clone->from >= 0)
 		r = clone_xattrs(clone);
 	if (r == 0 && clone->from >= 0)
 		r = clone_fsflags(clone);
-	if (r == 0 && !S_ISLNK(st->stx_mode))
-		r = upper_chmod(clone->to, st->stx_mode & 07777);
 	return r;
 }
 
@@ -119,9 +114,11 @@ int clone_stat_times(int fd, const struct statx *st)
 	return upper_utimens(fd, times);
 }
 
-int clone_times(const struct clone_attr *clone)
+int clone_finish(const struct clone_attr *clone)
 {
-	return clone_stat_times(clone->to, clone->st);
+	int r = S_ISLNK(clone->st->stx_mode) ? 0 : upper_chmod(clone->to, clone->mode);
+
+	return r < 0 ? r : clone_stat_times(clone->to, clone->st);
 }
 
 int clone_save(int fd, struct clone_privileges *privileges)

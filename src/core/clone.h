@@ -8,17 +8,24 @@
 struct clone_attr {
 	struct core *core;
 	int from; /* O_PATH; -1: there is nothing but st */
+	bool from_upper; /* that is in the upper already */
 	int to; /* in the work directory; O_PATH or open */
 	const struct statx *st; /* of from */
+	/* From clone_attributes(). */
+	mode_t mode; /* that the copy gets */
+	bool is_lost; /* it belongs to another, whom no privilege of the file is to go to */
 };
 
 /*
- * Owner, extended attributes (private ones left out; ACLs and capabilities included), file
- * flags, mode: in the order in which none of them undoes another. 0 or -errno.
+ * Owner (core/owner.h), extended attributes (private ones left out; ACLs and capabilities
+ * included), file flags: in the order in which none of them undoes another. 0 or -errno.
  */
-int clone_attributes(const struct clone_attr *clone);
-/* Access and modification time; last, as everything else changes them. */
-int clone_times(const struct clone_attr *clone);
+int clone_attributes(struct clone_attr *clone);
+/*
+ * Mode, access and modification time; last, as everything else changes the times, and who may not
+ * override modes cannot set attributes of what is read-only.
+ */
+int clone_finish(const struct clone_attr *clone);
 /* Gives @fd the times in @st. */
 int clone_stat_times(int fd, const struct statx *st);
 /* What writing to a file takes away from it. */

@@ -21,7 +21,9 @@
 #include "core/datafd.h"
 #include "core/index.h"
 #include "core/lookup.h"
+#include "core/mark.h"
 #include "core/origintable.h"
+#include "core/owner.h"
 #include "core/place.h"
 #include "core/quiet.h"
 #include "core/upper.h"
@@ -155,6 +157,7 @@ static int copyup_settle(struct copyup *c, struct node *parent, const char *name
 
 	if (r < 0)
 		return r;
+	owner_note(core, node, c->fd, "");
 	if (node_is_dir(node)) {
 		upper = ldir_new(parent ? parent->dir->upper : core->work.dir, name, &st);
 		if (!upper)
@@ -321,7 +324,7 @@ static int copyup_fill_file(struct copyup *c, int fd, const struct clone_privile
 	}
 	if (r == 0 && c->core->fsync != CORE_FSYNC_VOLATILE)
 		r = upper_fsync(fd, false);
-	return r < 0 ? r : upper_removexattr(fd, core_key(c->core, XATTR_METACOPY));
+	return r < 0 ? r : mark_remove(c->core, fd, XATTR_METACOPY);
 }
 
 /*

@@ -159,9 +159,10 @@ static int copyup_set_metacopy(struct copyup *c)
 /* Everything but the data. */
 int copyup_attributes(struct copyup *c)
 {
-	const struct clone_attr clone = {
+	struct clone_attr clone = {
 		.core = c->core,
 		.from = c->source,
+		.from_upper = !c->layer,
 		.to = c->fd,
 		.st = &c->st,
 	};
@@ -186,7 +187,7 @@ int copyup_attributes(struct copyup *c)
 	 */
 	if (r == 0 && (!c->meta_only || node_has(c->node, NODE_METACOPY)))
 		quiet_keep(c->core, c->fd, &c->st);
-	return r < 0 ? r : clone_times(&clone);
+	return r < 0 ? r : clone_finish(&clone);
 }
 
 /* To the disk before it can be seen, so that no crash shows an empty file under the old name. */

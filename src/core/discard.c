@@ -323,7 +323,7 @@ static int discard_root(struct core *core)
 	const struct layer *lower = &core->layers[1];
 	struct statx st;
 	int r = sys_stat(lower->fd, "", &st);
-	const struct clone_attr clone = {
+	struct clone_attr clone = {
 		.core = core,
 		.from = lower->fd,
 		.to = core->layers[0].fd,
@@ -334,7 +334,7 @@ static int discard_root(struct core *core)
 		r = discard_root_xattrs(core, clone.from, clone.to);
 	if (r == 0)
 		r = clone_attributes(&clone);
-	return r < 0 ? r : clone_times(&clone);
+	return r < 0 ? r : clone_finish(&clone);
 }
 
 /* ---- all of it ---- */

@@ -13,6 +13,7 @@
 #include "core/cleanup.h"
 #include "core/copyup.h"
 #include "core/datafd.h"
+#include "core/mark.h"
 #include "core/origin.h"
 #include "core/origintable.h"
 #include "core/quiet.h"
@@ -54,7 +55,7 @@ static int index_write_nlink(struct core *core, int fd, bool of_upper, int64_t c
 	const struct nlink nlink = { .of_upper = of_upper, .delta = (int)(count - real) };
 	char value[NLINK_SIZE_MAX];
 	size_t size = nlink_encode(&nlink, value);
-	int r = upper_setxattr(fd, core_key(core, XATTR_NLINK), value, size, 0);
+	int r = mark_set(core, fd, XATTR_NLINK, value, size);
 
 	/* user.* attributes do not exist on symbolic links and special files. */
 	return r == -EPERM || r == -EOPNOTSUPP ? 0 : r;

@@ -14,6 +14,7 @@
 #include "core/index.h"
 #include "core/lowernames.h"
 #include "core/origin.h"
+#include "core/owner.h"
 #include "core/probe.h"
 #include "core/verity.h"
 #include "core/watch.h"
@@ -40,6 +41,7 @@ static void node_take_flags(struct core *core, struct node *node, const struct f
 		ssize_t r = sys_getxattr_at(fd, found->upper.name, core_key(core, XATTR_PROTATTR),
 					    letters, sizeof(letters));
 
+		owner_note(core, node, fd, found->upper.name);
 		ldir_unpin(found->upper.dir);
 		if (r > 0)
 			flags = protattr_decode(letters, r);

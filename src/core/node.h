@@ -53,6 +53,7 @@ enum node_flag {
 	NODE_STALE = 1 << 12,
 	NODE_STEADY = 1 << 13,
 	NODE_RENEWED = 1 << 14, /* its parts were others once */
+	NODE_OWNER = 1 << 15, /* shows another owner than it has on disk: core/owner.h */
 };
 
 /* A name of a node. */

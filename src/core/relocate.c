@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/mark.h"
 #include "core/upper.h"
 #include "format/redirect.h"
 
@@ -79,7 +80,7 @@ static int relocate_build(struct core *core, struct node *node, const struct rel
 
 static int relocate_write(struct core *core, int fd, enum xattr_private which, const char *value)
 {
-	int r = upper_setxattr(fd, core_key(core, which), value, strlen(value), 0);
+	int r = mark_set(core, fd, which, value, strlen(value));
 
 	return r == -EOPNOTSUPP || r == -EPERM ? -EXDEV : r;
 }

@@ -366,12 +366,14 @@ static int remove_make_empty_copy(struct core *core, const struct node *node, in
 
 	if (copy < 0)
 		return copy;
-	const struct clone_attr clone = { .core = core, .from = fd, .to = copy, .st = &st };
+	struct clone_attr clone = {
+		.core = core, .from = fd, .from_upper = true, .to = copy, .st = &st
+	};
 
 	r = clone_attributes(&clone);
 	if (r == 0 && (node_is_merged(node) || node->dir->opaque))
 		r = upper_setxattr(copy, core_key(core, XATTR_OPAQUE), "y", 1, 0);
-	return r < 0 ? r : clone_times(&clone);
+	return r < 0 ? r : clone_finish(&clone);
 }
 
 int remove_clear_dir(struct core *core, struct node *node, const struct target *target,

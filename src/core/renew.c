@@ -24,6 +24,7 @@
 #include "core/lookup.h"
 #include "core/lowernames.h"
 #include "core/node_table.h"
+#include "core/owner.h"
 #include "core/place.h"
 #include "core/readdir.h"
 #include "core/remove.h"
@@ -224,7 +225,7 @@ static bool renew_is_same(struct core *core, const struct core_pause *pause,
 static void renew_take_flags(struct node *node, const struct node *fresh)
 {
 	const uint32_t parts = NODE_UPPER | NODE_METACOPY | NODE_IMMUTABLE | NODE_APPEND |
-			       NODE_INDEXED;
+			       NODE_INDEXED | NODE_OWNER;
 
 	node_clear(node, parts | NODE_UNSURE | NODE_STRIPPED | NODE_NO_CAPS);
 	node_set(node, (atomic_load(&fresh->flags) & parts) | NODE_RENEWED);
@@ -302,6 +303,7 @@ static void renew_root(struct core *core, struct node *root)
 {
 	renew_forget_content(core, root);
 	node_clear(root, NODE_IMMUTABLE | NODE_APPEND | NODE_UNSURE);
+	owner_note(core, root, core->layers[0].fd, "");
 }
 
 static void renew_named_dir(struct core *core, struct core_pause *pause, struct node *node)

@@ -141,6 +141,7 @@ static int core_make_root(struct core *core)
 	if (core->has_upper) {
 		node_set(root, NODE_UPPER);
 		root->upper_ino = top->ino;
+		owner_note(core, root, core->layers[0].fd, "");
 	}
 	return core_merge_roots(core, root->dir);
 }

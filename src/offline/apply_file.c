@@ -171,7 +171,7 @@ static int apply_can_link(const struct apply_job *job)
 	if (r < 0 || sys_stat_dev(&st) != job->apply->upper_dev)
 		return r;
 	/* Protecting flags are the last that a file gets; until then it has to say so. */
-	if (apply_attr_protection(job->apply, job->fd) || job->up.foreign)
+	if (apply_attr_protection(job->apply, job->fd) || job->up.owner.marks)
 		return 0;
 	if (job->apply->stays_layer)
 		return 1;
@@ -319,7 +319,7 @@ static int apply_inherit_owner(struct apply_job *job)
 {
 	struct statx low;
 
-	if (!job->up.foreign)
+	if (!job->up.owner.marks)
 		return 0;
 	int r = sys_stat(job->dirfd, job->name, &low);
 

@@ -149,7 +149,7 @@ static int apply_dress_dir(struct apply *apply, size_t index, int to, bool is_fi
 		return r;
 	entry_inherit_owner(&up, &low);
 	/* One that is somebody else's can only have changed in what it holds. */
-	if (up.foreign && !apply->is_root_user && low.stx_uid != geteuid())
+	if (up.owner.marks && !apply->is_root_user && low.stx_uid != geteuid())
 		return 0;
 	const struct apply_attr attr = {
 		.apply = apply, .from = from, .to = to, .st = &up.st, .is_final = is_final

@@ -120,7 +120,7 @@ int apply_plan_file(struct apply_visit *visit)
 	}
 	if (r < 0)
 		return r;
-	if (visit->up.foreign && !visit->apply->is_root_user && visit->step.is_there)
+	if (visit->up.owner.marks && !visit->apply->is_root_user && visit->step.is_there)
 		return apply_fail(visit->apply, -ENOTSUP,
 				  "%s belongs to somebody else, to whom only root can give the "
 				  "changed file: have it committed as root",

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "format/owner.h"
 #include "format/redirect.h"
 #include "sys/dir.h"
 #include "sys/file.h"
@@ -87,16 +86,29 @@ static void entry_read_owner(const struct entry_asked *asked, struct entry *entr
 					       sizeof(value));
 
 	if (size > 0)
-		entry->foreign = owner_decode(value, (size_t)size) &
-				 (OWNER_FOREIGN_UID | OWNER_FOREIGN_GID);
+		owner_decode(value, (size_t)size, &entry->owner);
+}
+
+static bool entry_inherits(const struct owner *owner, unsigned int mark, uint32_t id,
+			   uint32_t lower)
+{
+	return owner->marks & mark && (!owner->has_ids || id == lower);
 }
 
 void entry_inherit_owner(struct entry *entry, const struct statx *lower)
 {
-	if (entry->foreign & OWNER_FOREIGN_UID)
+	const struct owner *owner = &entry->owner;
+
+	/* A mount leaves no set-id bits on such a copy: they were put there otherwise. */
+	if (entry_inherits(owner, OWNER_FOREIGN_UID, owner->uid, lower->stx_uid)) {
 		entry->st.stx_uid = lower->stx_uid;
-	if (entry->foreign & OWNER_FOREIGN_GID)
+		entry->st.stx_mode &= (uint16_t)~S_ISUID;
+	}
+	if (entry_inherits(owner, OWNER_FOREIGN_GID, owner->gid, lower->stx_gid)) {
 		entry->st.stx_gid = lower->stx_gid;
+		if (!S_ISDIR(entry->st.stx_mode))
+			entry->st.stx_mode &= (uint16_t)~S_ISGID;
+	}
 }
 
 static int entry_read_attributes(const struct entry_asked *asked, struct entry *entry)

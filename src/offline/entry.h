@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "format/owner.h"
 #include "format/whiteout.h"
 #include "format/xattr_name.h"
 
@@ -16,8 +17,7 @@ struct entry {
 	bool is_metacopy; /* a regular file without data of its own */
 	bool has_origin, is_impure;
 	enum opaque_value opaque; /* of a directory; not by `.wh..wh..opq` in it */
-	unsigned int
-		foreign; /* OWNER_FOREIGN_*: ids that are the lower object's (format/owner.h) */
+	struct owner owner; /* ids in st that are not to be believed, but are the lower object's */
 	char *redirect; /* valid by its grammar; NULL: none. Owned. */
 	bool has_bad_redirect; /* there is one that is not valid */
 };
@@ -29,7 +29,11 @@ struct entry {
  * symbolic link. 0, or -errno: -ENOENT, ... To be deinitialised in any case.
  */
 int entry_read(int dirfd, const char *name, enum xattr_namespace ns, struct entry *entry);
-/* Gives entry->st the ids that are those of @lower, which it was copied from. */
+/*
+ * Gives entry->st the ids that are those of @lower, which it was copied from. The attribute that
+ * tells them is the layer's to write: nothing comes to belong to anybody else than @lower does by
+ * it, and no set-id bit comes along.
+ */
 void entry_inherit_owner(struct entry *entry, const struct statx *lower);
 void entry_deinit(struct entry *entry);
 

@@ -178,7 +178,8 @@ static bool run_layer_has_stranger(const struct run_plan *plan, const struct sta
 static int run_layer_mark_owner(int upper)
 {
 	char value[OWNER_SIZE_MAX];
-	size_t size = owner_encode(OWNER_FOREIGN_UID | OWNER_FOREIGN_GID, value);
+	const struct owner owner = { .marks = OWNER_FOREIGN_UID | OWNER_FOREIGN_GID };
+	size_t size = owner_encode(&owner, value);
 
 	return sys_setxattr(upper, xattr_private_name(XATTR_USER, XATTR_OWNER), value, size, 0);
 }

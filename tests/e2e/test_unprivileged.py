@@ -330,6 +330,35 @@ def test_mode_of_layers_is_respected_in_a_namespace(contender, home, user_namesp
 
 # All features without privileges
 
+READ_ONLY = {"ro": File(data="r" * 5000, mode=0o444), "a": File(data="l", mode=0o444), "b": trees.Hard("lower/d/a")}
+
+
+@pytest.mark.parametrize("home", [READ_ONLY], indirect=True, ids=["read-only"])
+@pytest.mark.veneer_only("kernel overlayfs needs privileges to mount")
+def test_user_changes_what_is_read_only(users_mount, home, as_user):
+    """What the layers have to say of a file the owner may not write is written all the same."""
+    mnt = users_mount()
+
+    def change():
+        os.utime(f"{mnt}/d/a", (1, 1))
+        os.rename(f"{mnt}/d/b", f"{mnt}/c")
+        os.rename(f"{mnt}/d/ro", f"{mnt}/moved")
+        os.chmod(f"{mnt}/d", 0o555)
+        os.rename(f"{mnt}/d", f"{mnt}/e")
+
+    def look():
+        return [(name, stat.S_IMODE(os.stat(f"{mnt}/{name}").st_mode), os.stat(f"{mnt}/{name}").st_nlink,
+                 len(trees.read(f"{mnt}/{name}"))) for name in ("moved", "c", "e/a")] + [sorted(os.listdir(f"{mnt}/e"))]
+    as_user(USER, change)
+    for _ in range(2):
+        assert as_user(USER, look) == [("moved", 0o444, 1, 5000), ("c", 0o444, 2, 1), ("e/a", 0o444, 2, 1),
+                                       ["a", "g", "h"]]
+        assert as_ordinary("fusermount3", "-u", mnt).returncode == 0
+        assert wait_until(lambda: not contenders.tagged_processes(f"user.{os.getpid()}"), 5)
+        users_mount()
+    assert os.stat(f"{home}/upper/moved").st_blocks < 10
+
+
 @WITH_LINKS
 @pytest.mark.veneer_only("the kernel has them for root alone")
 def test_user_has_renames_links_and_metacopy(users_mount, home, as_user):

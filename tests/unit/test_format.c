@@ -13,6 +13,7 @@
 #include "format/metacopy.h"
 #include "format/nlink.h"
 #include "format/origin.h"
+#include "format/owner.h"
 #include "format/protattr.h"
 #include "format/redirect.h"
 #include "format/times.h"
@@ -307,6 +308,29 @@ static void test_aside(void **state)
 	assert_int_equal(aside_decode(raw, size, &got), -EIO);
 }
 
+static void test_owner(void **state)
+{
+	static const char *const good[] = { "u", "g", "ugw", "gr", "ug=0:0", "u=4294967294:7" };
+	static const char *const without_ids[] = { "u=",     "u=1",    "u=1:",		"u=:1",
+						   "u=1:2:", "u=-1:1", "u=4294967295:1" };
+	char out[OWNER_SIZE_MAX];
+	struct owner owner;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		owner_decode(good[i], strlen(good[i]), &owner);
+		assert_int_equal(owner_encode(&owner, out), strlen(good[i]));
+		assert_memory_equal(out, good[i], strlen(good[i]));
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(without_ids); i++) {
+		owner_decode(without_ids[i], strlen(without_ids[i]), &owner);
+		assert_int_equal(owner.marks, OWNER_FOREIGN_UID);
+		assert_false(owner.has_ids);
+	}
+	owner_decode("xgX", 3, &owner);
+	assert_int_equal(owner.marks, OWNER_FOREIGN_GID);
+}
+
 static void test_protattr(void **state)
 {
 	char out[PROTATTR_SIZE_MAX];
@@ -402,6 +426,7 @@ int main(void)
 		cmocka_unit_test(test_nlink),
 		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_aside),
+		cmocka_unit_test(test_owner),
 		cmocka_unit_test(test_protattr),
 		cmocka_unit_test(test_lowerdir),
 		cmocka_unit_test(test_lowerdir_add),
