@@ -13,12 +13,13 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/util.h"
 #include "sys/creds.h"
 #include "tools/args.h"
 #include "tools/run_end.h"
 #include "tools/run_keeper.h"
 #include "tools/run_layer.h"
-#include "tools/run_space.h"
+#include "tools/run_sockets.h"
 
 enum {
 	RUN_KEY_KEEP = ARGS_KEY_FIRST,
@@ -56,11 +57,42 @@ static const struct argp_option run_options[] = {
 
 /* ---- the command line ---- */
 
+/* By its directory. NULL and errno. */
+static char *run_resolve_dead(const char *path)
+{
+	_cleanup_strbuf_ struct strbuf resolved = STRBUF_INIT;
+	_cleanup_free_ char *copy = strdup(path);
+	char *end = copy ? copy + strlen(copy) : NULL;
+
+	while (end && end > copy + 1 && end[-1] == '/')
+		*--end = '\0';
+	char *slash = copy ? strrchr(copy, '/') : NULL;
+	const char *name = slash ? slash + 1 : copy;
+
+	if (slash)
+		*slash = '\0';
+	_cleanup_free_ char *directory = copy ? realpath(!slash ? "." :
+							 *copy	? copy :
+								  "/",
+							 NULL) :
+						NULL;
+
+	if (!directory || !strcmp(name, "..") || !strcmp(name, "."))
+		return NULL;
+	strbuf_append_format(&resolved, "%s/%s", strcmp(directory, "/") != 0 ? directory : "",
+			     name);
+	return strbuf_take(&resolved);
+}
+
 static void run_take_path(struct run_paths *paths, const char *option, const char *path,
 			  struct argp_state *state)
 {
 	_cleanup_free_ char *resolved = realpath(path, NULL);
 
+	/* What is to be hidden need not be alive. */
+	if (!resolved && errno == ENOTCONN &&
+	    paths == &((struct run_options *)state->input)->hidden)
+		resolved = run_resolve_dead(path);
 	if (!resolved)
 		argp_failure(state, ARGS_EXIT_USAGE, errno, "--%s %s", option, path);
 	else if (!strcmp(resolved, "/"))
@@ -76,8 +108,35 @@ static void run_take_end(struct run_options *options, enum run_end end, struct a
 	options->end = end;
 }
 
+/* What says what the union is made of is ours. */
+static void run_check_mount(const char *options, struct argp_state *state)
+{
+	static const char *const ours[] = { "lowerdir", "lowerdir+", "datadir+",
+					    "upperdir", "workdir",   "cross_mounts" };
+
+	for (const char *at = options; *at;) {
+		size_t length = strcspn(at, ",="), end = 0;
+
+		for (size_t i = 0; i < ARRAY_SIZE(ours); i++)
+			if (strlen(ours[i]) == length && !strncmp(at, ours[i], length))
+				argp_error(state,
+					   "-o %s: a run lies over the whole tree, and "
+					   "--keep or --name say where its layer is",
+					   ours[i]);
+		/* A comma behind a backslash is part of a value. */
+		while (at[end] && at[end] != ',')
+			end += at[end] == '\\' && at[end + 1] ? 2 : 1;
+		at += end + (at[end] == ',');
+	}
+}
+
 static void run_check(const struct run_options *options, struct argp_state *state)
 {
+	for (size_t i = 0; i < options->real.count; i++)
+		for (size_t j = 0; j < options->hidden.count; j++)
+			if (!strcmp(options->real.items[i], options->hidden.items[j]))
+				argp_error(state, "%s: --write and --hide exclude each other",
+					   options->real.items[i]);
 	if (options->keep && options->name)
 		argp_error(state, "--keep and --name exclude each other");
 }
@@ -118,6 +177,7 @@ static error_t run_parse(int key, char *arg, struct argp_state *state)
 		options->own_pids = true;
 		return 0;
 	case 'o':
+		run_check_mount(arg, state);
 		strbuf_append_format(&options->mount, ",%s", arg);
 		return 0;
 	case ARGP_KEY_ARG:
@@ -159,13 +219,22 @@ static int run_prepare(struct run_plan *plan, struct run_options *options, struc
 	plan->makes_userns = !sys_creds_has_cap(CAP_SYS_ADMIN);
 	plan->uses_user_xattrs = plan->makes_userns || !sys_creds_is_initial_userns();
 	plan->directory = getcwd(NULL, 0);
+	if (!plan->directory) {
+		int error = -errno;
+
+		strbuf_append_format(why,
+				     "the current directory cannot be told (%s): go to another one "
+				     "with cd",
+				     strerror(-error));
+		return error;
+	}
 	int r = options->mount.failed ? -ENOMEM : run_layer_open(plan, why);
 
 	/* It has no place in the union: what is written there would come back from below. */
 	if (r == 0)
 		r = run_paths_add(&options->hidden, plan->layer.directory);
 	if (r == 0)
-		r = run_space_find_sockets(options, &plan->sockets);
+		r = run_sockets_find(options, &plan->sockets);
 	run_paths_sort(&options->hidden);
 	run_paths_sort(&options->real);
 	return r;
@@ -191,8 +260,9 @@ static int run_all(struct run_options *options)
 {
 	_cleanup_strbuf_ struct strbuf why = STRBUF_INIT;
 	struct run_plan plan = { .options = options, .layer = { .lock_fd = -1 } };
-	bool is_foreground = run_end_is_foreground();
 	int status = 0;
+
+	plan.has_terminal = run_end_is_foreground() && tcgetattr(STDIN_FILENO, &plan.terminal) == 0;
 	int r = run_prepare(&plan, options, &why), end = 0;
 
 	if (r < 0) {
@@ -200,7 +270,7 @@ static int run_all(struct run_options *options)
 		log_error("%s", why.length && !why.failed ? why.data : strerror(-r));
 	} else {
 		r = run_session(&plan, &status);
-		if (is_foreground)
+		if (plan.has_terminal)
 			run_end_take_terminal();
 		/* Whatever the command may have changed is there, also if we lost sight of it. */
 		end = run_end(&plan);

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
+#include <termios.h>
 
 #include "base/strbuf.h"
 
@@ -67,11 +68,13 @@ struct run_options {
 struct run_plan {
 	const struct run_options *options;
 	struct run_layer layer;
-	struct run_paths sockets; /* unix sockets that somebody listens at */
-	char *directory; /* the current one; owned. NULL: it has no path */
+	struct run_paths sockets; /* unix sockets that somebody can be reached at */
+	char *directory; /* the current one; owned */
 	bool makes_userns; /* the right to mount takes a user namespace of our own */
 	bool uses_user_xattrs;
 	pid_t caller; /* the process that was called */
+	struct termios terminal; /* as it was before, if has_terminal */
+	bool has_terminal; /* standard input is one that listens to us */
 };
 
 #endif

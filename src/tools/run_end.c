@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/util.h"
 #include "sys/file.h"
 #include "tools/run_layer.h"
 #include "tools/tools.h"
@@ -97,16 +98,26 @@ static int run_end_remove(const struct run_layer *layer)
 
 /* ---- what can become of it ---- */
 
+/* Who named the layer knows where it is. */
+static void run_end_describe(const struct run_plan *plan, struct strbuf *text)
+{
+	const char *name = plan->layer.name;
+
+	if (plan->layer.is_temporary)
+		strbuf_append_format(text,
+				     "veneer: the changes are kept as '%s': 'veneer diff %s' shows "
+				     "them, 'veneer commit %s' makes them real, 'veneer discard "
+				     "%s' forgets them\n",
+				     name, name, name, name);
+}
+
 static int run_end_keep(const struct run_plan *plan)
 {
-	const struct run_layer *layer = &plan->layer;
+	_cleanup_strbuf_ struct strbuf text = STRBUF_INIT;
 
-	/* Who named the layer knows where it is. */
-	if (layer->is_temporary)
-		fprintf(stderr,
-			"veneer: the changes are kept as '%s': 'veneer diff %s' shows them, "
-			"'veneer commit %s' makes them real, 'veneer discard %s' forgets them\n",
-			layer->name, layer->name, layer->name, layer->name);
+	run_end_describe(plan, &text);
+	if (text.length && !text.failed)
+		fputs(text.data, stderr);
 	return 0;
 }
 
@@ -125,33 +136,73 @@ static int run_end_discard(const struct run_plan *plan)
 					  run_call("discard", "-y", &plan->layer);
 }
 
-static int run_end_ask(const struct run_plan *plan)
+static const int run_interrupts[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
+/* What is told when one of them comes. */
+static const char *run_notice;
+
+static void run_end_interrupted(int number)
+{
+	ssize_t ignored = write(STDERR_FILENO, run_notice, strlen(run_notice));
+
+	(void)ignored;
+	raise(number); /* pending until we return; then it ends us */
+}
+
+static char run_end_question(const struct run_plan *plan)
 {
 	_cleanup_free_ char *line = NULL;
 	size_t capacity = 0;
 
+	/* The command may have left it as it needed it. */
+	if (plan->has_terminal)
+		tcsetattr(STDIN_FILENO, TCSADRAIN, &plan->terminal);
 	run_call("diff", "--stat", &plan->layer);
 	for (;;) {
 		fputs("veneer: [c]ommit, [k]eep, [d]iscard or [s]how these changes? ", stderr);
 		fflush(stderr);
 		if (getline(&line, &capacity, stdin) < 0) {
 			fputc('\n', stderr);
-			return run_end_keep(plan);
+			return 'k';
 		}
 		switch (line[0]) {
 		case 'c':
-			return run_end_commit(plan);
 		case 'k':
-			return run_end_keep(plan);
 		case 'd':
-			return run_end_discard(plan);
+			return line[0];
 		case 's':
 			run_call("diff", NULL, &plan->layer);
 			break;
 		default:
+			fputs("veneer: c makes the changes real, k keeps them as a layer, d "
+			      "forgets them, s shows them all\n",
+			      stderr);
 			break;
 		}
 	}
+}
+
+/* Who interrupts has not answered: the changes are kept, and what ends us tells so. */
+static int run_end_ask(const struct run_plan *plan)
+{
+	struct sigaction action = { .sa_handler = run_end_interrupted, .sa_flags = SA_RESETHAND };
+	struct sigaction old[ARRAY_SIZE(run_interrupts)];
+	_cleanup_strbuf_ struct strbuf notice = STRBUF_INIT;
+
+	strbuf_append_string(&notice, "\n");
+	run_end_describe(plan, &notice);
+	run_notice = notice.failed ? "\n" : notice.data;
+	for (size_t i = 0; i < ARRAY_SIZE(run_interrupts); i++) {
+		sigaction(run_interrupts[i], NULL, &old[i]);
+		if (old[i].sa_handler != SIG_IGN)
+			sigaction(run_interrupts[i], &action, NULL);
+	}
+	char answer = run_end_question(plan);
+
+	for (size_t i = 0; i < ARRAY_SIZE(run_interrupts); i++)
+		sigaction(run_interrupts[i], &old[i], NULL);
+	return answer == 'c' ? run_end_commit(plan) :
+	       answer == 'd' ? run_end_discard(plan) :
+			       run_end_keep(plan);
 }
 
 static enum run_end run_end_choose(const struct run_plan *plan)

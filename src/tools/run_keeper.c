@@ -32,6 +32,8 @@
 /* How long the daemon may take to write back what it holds. */
 #define RUN_DAEMON_END_MS 60000
 #define RUN_DAEMON_PAUSE_MS 1
+/* And when it was killed: the kernel may keep it. */
+#define RUN_DAEMON_KILL_MS 5000
 
 /* What the keeper tells at its end. */
 struct run_result {
@@ -165,23 +167,30 @@ static int run_daemon_start(struct run_keeper *keeper)
 	return r;
 }
 
-static void run_daemon_stop(struct run_keeper *keeper)
+static bool run_daemon_wait(const struct run_keeper *keeper, int limit_ms)
 {
 	const struct timespec pause = { .tv_nsec = RUN_DAEMON_PAUSE_MS * 1000000L };
 	int status;
 
+	for (int ms = 0; ms < limit_ms; ms += RUN_DAEMON_PAUSE_MS) {
+		if (waitpid(keeper->daemon, &status, WNOHANG) != 0)
+			return true;
+		nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
+static void run_daemon_stop(const struct run_keeper *keeper)
+{
 	if (keeper->daemon <= 0)
 		return;
 	kill(keeper->daemon, SIGTERM);
-	for (int ms = 0; ms < RUN_DAEMON_END_MS; ms += RUN_DAEMON_PAUSE_MS) {
-		if (waitpid(keeper->daemon, &status, WNOHANG) != 0)
-			return;
-		nanosleep(&pause, NULL);
-	}
+	if (run_daemon_wait(keeper, RUN_DAEMON_END_MS))
+		return;
 	log_error("the daemon of the union, process %d, does not end; it is killed",
 		  (int)keeper->daemon);
 	kill(keeper->daemon, SIGKILL);
-	waitpid(keeper->daemon, &status, 0);
+	run_daemon_wait(keeper, RUN_DAEMON_KILL_MS);
 }
 
 /* ---- the command ---- */
@@ -258,10 +267,21 @@ static int run_command(struct run_keeper *keeper, int *status)
 
 static int run_keeper_isolate_mounts(const struct run_plan *plan)
 {
+	_cleanup_strbuf_ struct strbuf why = STRBUF_INIT;
 	int r = sys_mounts_isolate();
 
-	if (r == 0)
-		return 0;
+	if (r == 0) {
+		r = run_space_bury(plan, &why);
+		if (r < 0)
+			log_error("%s", why.failed ? strerror(-r) : why.data);
+		return r < 0 ? -EPROTO : 0;
+	}
+	if (r == -EINVAL) {
+		log_error("nothing can be mounted: the root directory is not that of a mount, as "
+			  "after chroot(8) into a mere directory: 'mount --bind DIR DIR' before "
+			  "that helps");
+		return -EPROTO;
+	}
 	log_error("nothing can be mounted: %s%s", strerror(-r),
 		  plan->makes_userns ?
 			  " (does a security module take the rights in user namespaces "

@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * A unix socket is found by its inode, and that of the union's file is another
- * than that of the file below: so nobody is reached through the union.  Sockets
- * that somebody listens at are bound into it.
- */
 #include "tools/run_space.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,11 +16,10 @@
 #include "sys/mount.h"
 #include "sys/namespace.h"
 
-/* Each costs a mount. */
-#define RUN_SOCKETS_MAX 64
-#define RUN_SOCKETS_TABLE "/proc/net/unix"
-/* __SO_ACCEPTCON of that table. */
-#define RUN_SOCKET_LISTENS 0x10000u
+/* What is hidden needs no more. */
+#define RUN_SPACE_TMPFS "mode=0755,size=64k"
+#define RUN_SPACE_TMPFS_FLAGS (MS_NOSUID | MS_NODEV | MS_NOEXEC)
+#define RUN_SPACE_EMPTY "empty"
 
 /* Appends the sentence and returns the errno it explains. */
 #define run_fail(why, error, ...) (strbuf_append_format(why, __VA_ARGS__), (error))
@@ -34,6 +27,18 @@
 /* What is the machine's and not the tree's, and always real. */
 static char *const run_real_items[] = { "/proc", "/sys", "/dev", "/run" };
 static const struct run_paths run_real = { (char **)run_real_items, ARRAY_SIZE(run_real_items) };
+
+bool run_space_is_real(const char *path)
+{
+	return run_paths_have(&run_real, path);
+}
+
+struct run_space {
+	const struct run_plan *plan;
+	const char *point; /* the union */
+	int empty_fd; /* an empty file; -1: nobody needs one */
+	struct strbuf *why;
+};
 
 /* ---- paths ---- */
 
@@ -79,98 +84,124 @@ bool run_paths_have(const struct run_paths *paths, const char *path)
 	return false;
 }
 
-/* @path as it is in the union at @point. */
-static int run_space_path(const char *point, const char *path, struct strbuf *inside)
+/* @path as it is in the union. */
+static int run_space_path(const struct run_space *space, const char *path, struct strbuf *inside)
 {
-	strbuf_append_format(inside, "%s%s", point, path);
+	strbuf_append_format(inside, "%s%s", space->point, path);
 	return inside->failed ? -ENOMEM : 0;
 }
 
-/* ---- sockets ---- */
+/* ---- what is dead ---- */
 
-/* "Num RefCount Protocol Flags Type St Inode Path"; false: not one that can be connected to by path. */
-static bool run_socket_parse(char *line, char **path)
+/* The union would fail there, and what fails cannot be mounted over. */
+int run_space_bury(const struct run_plan *plan, struct strbuf *why)
 {
-	unsigned int flags;
-	char *at = strchr(line, '/');
-
-	line[strcspn(line, "\n")] = '\0';
-	if (!at || at == line || at[-1] != ' ' || sscanf(line, "%*[^:]: %*x %*x %x", &flags) != 1 ||
-	    !(flags & RUN_SOCKET_LISTENS))
-		return false;
-	*path = at;
-	return true;
-}
-
-static bool run_socket_is_wanted(const struct run_options *options, const char *path)
-{
-	_cleanup_free_ char *resolved = realpath(path, NULL);
+	const struct run_paths *hidden = &plan->options->hidden;
 	struct statx st;
 
-	return resolved && !strcmp(resolved, path) && !run_paths_have(&run_real, path) &&
-	       !run_paths_have(&options->real, path) && !run_paths_have(&options->hidden, path) &&
-	       sys_stat(AT_FDCWD, path, &st) == 0 && S_ISSOCK(st.stx_mode);
-}
+	for (size_t i = 0; i < hidden->count; i++) {
+		const char *path = hidden->items[i];
 
-int run_space_find_sockets(const struct run_options *options, struct run_paths *sockets)
-{
-	_cleanup_fclose_ FILE *file = fopen(RUN_SOCKETS_TABLE, "re");
-	_cleanup_free_ char *line = NULL;
-	size_t capacity = 0;
-	int r = 0;
+		if (sys_stat(AT_FDCWD, path, &st) != -ENOTCONN)
+			continue;
+		int r = sys_mount(RUN_SPACE_HIDDEN, path, "tmpfs", RUN_SPACE_TMPFS_FLAGS,
+				  RUN_SPACE_TMPFS);
 
-	/* Without the table there are no sockets, which is no reason not to run. */
-	while (file && r == 0 && sockets->count < RUN_SOCKETS_MAX &&
-	       getline(&line, &capacity, file) >= 0) {
-		char *path;
-
-		if (run_socket_parse(line, &path) && !run_paths_have(sockets, path) &&
-		    run_socket_is_wanted(options, path))
-			r = run_paths_add(sockets, path);
+		if (r < 0)
+			return run_fail(why, r, "%s: cannot be hidden: %s", path, strerror(-r));
 	}
-	return r;
+	return 0;
 }
 
 /* ---- mounts ---- */
 
-static int run_space_bind(const char *point, const char *path, struct strbuf *why)
+static int run_space_bind(const struct run_space *space, const char *path)
 {
 	_cleanup_strbuf_ struct strbuf inside = STRBUF_INIT;
-	int r = run_space_path(point, path, &inside);
+	int r = run_space_path(space, path, &inside);
 
 	if (r == 0)
 		r = sys_mount_bind(path, inside.data, true);
-	return r < 0 ? run_fail(why, r, "%s: cannot be made real: %s", path, strerror(-r)) : 0;
+	return r < 0 ? run_fail(space->why, r, "%s: cannot be made real: %s", path, strerror(-r)) :
+		       0;
 }
 
-/* A directory is an empty one, of a file system of its own; anything else is empty to read. */
-static int run_space_hide(const char *point, const char *path, struct strbuf *why)
+/* One can be connected to also where it is read-only, and not be given to others. */
+static void run_space_bind_socket(const struct run_space *space, const char *path)
 {
 	_cleanup_strbuf_ struct strbuf inside = STRBUF_INIT;
+
+	/* One that is gone again by now is no loss. */
+	if (run_space_path(space, path, &inside) == 0 &&
+	    sys_mount_bind(path, inside.data, false) == 0)
+		sys_mount_read_only(inside.data);
+}
+
+/* True if one of the hidden paths is not a directory. */
+static bool run_space_hides_files(const struct run_space *space)
+{
+	const struct run_paths *hidden = &space->plan->options->hidden;
 	struct statx st;
-	int r = run_space_path(point, path, &inside);
+
+	for (size_t i = 0; i < hidden->count; i++)
+		if (sys_stat(AT_FDCWD, hidden->items[i], &st) == 0 && !S_ISDIR(st.stx_mode))
+			return true;
+	return false;
+}
+
+/* An empty file to be bound over others, in a file system of its own: /dev will come to lie over it. */
+static int run_space_make_empty(struct run_space *space)
+{
+	_cleanup_strbuf_ struct strbuf inside = STRBUF_INIT;
+	int r = run_space_path(space, "/dev", &inside);
+
+	if (r == 0)
+		r = sys_mount(RUN_SPACE_HIDDEN, inside.data, "tmpfs", RUN_SPACE_TMPFS_FLAGS,
+			      RUN_SPACE_TMPFS);
+	_cleanup_close_ int dirfd =
+		r < 0 ? r : sys_open_path(inside.data, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (r == 0)
+		r = dirfd < 0 ? dirfd : sys_mknod(dirfd, RUN_SPACE_EMPTY, S_IFREG | 0444, 0);
+	if (r == 0)
+		r = sys_open(dirfd, RUN_SPACE_EMPTY, O_PATH, 0);
+	if (r >= 0) {
+		space->empty_fd = r;
+		r = sys_chmod(r, 0444); /* whatever the umask */
+	}
+	return r < 0 ? run_fail(space->why, r, "no file can be hidden: %s", strerror(-r)) : 0;
+}
+
+/* A directory is an empty one, of a file system of its own; anything else is an empty file. */
+static int run_space_hide(const struct run_space *space, const char *path)
+{
+	_cleanup_strbuf_ struct strbuf inside = STRBUF_INIT;
+	char empty[SYS_FD_PATH_MAX];
+	struct statx st;
+	int r = run_space_path(space, path, &inside);
 
 	if (r == 0)
 		r = sys_stat(AT_FDCWD, inside.data, &st);
 	if (r == 0 && S_ISDIR(st.stx_mode))
-		r = sys_mount("tmpfs", inside.data, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-			      "mode=0755,size=64k");
+		r = sys_mount(strcmp(path, space->plan->layer.directory) != 0 ? RUN_SPACE_HIDDEN :
+										RUN_SPACE_LAYER,
+			      inside.data, "tmpfs", RUN_SPACE_TMPFS_FLAGS, RUN_SPACE_TMPFS);
 	else if (r == 0)
-		r = sys_mount_bind("/dev/null", inside.data, false);
-	return r < 0 ? run_fail(why, r, "%s: cannot be hidden: %s", path, strerror(-r)) : 0;
+		r = sys_mount_bind(sys_fd_path(space->empty_fd, empty), inside.data, false);
+	return r < 0 ? run_fail(space->why, r, "%s: cannot be hidden: %s", path, strerror(-r)) : 0;
 }
 
 /* Where something real is to appear in what is hidden. Its parents; the last is a file if @path is one. */
-static int run_space_make_point(const char *point, const char *path, struct strbuf *why)
+static int run_space_make_point(const struct run_space *space, const char *path)
 {
 	_cleanup_strbuf_ struct strbuf inside = STRBUF_INIT;
 	struct statx st;
-	int r = run_space_path(point, path, &inside);
+	int r = run_space_path(space, path, &inside);
 
 	if (r == 0)
 		r = sys_stat(AT_FDCWD, path, &st);
-	for (char *slash = r < 0 ? NULL : strchr(inside.data + strlen(point) + 1, '/'); slash;
-	     slash = strchr(slash + 1, '/')) {
+	for (char *slash = r < 0 ? NULL : strchr(inside.data + strlen(space->point) + 1, '/');
+	     slash; slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
 		sys_mkdir(AT_FDCWD, inside.data, 0755); /* or it is there */
 		*slash = '/';
@@ -180,106 +211,112 @@ static int run_space_make_point(const char *point, const char *path, struct strb
 	} else if (r == 0) {
 		r = sys_mknod(AT_FDCWD, inside.data, S_IFREG | 0644, 0);
 	}
-	return r == 0 || r == -EEXIST ? 0 : run_fail(why, r, "%s: %s", path, strerror(-r));
+	return r == 0 || r == -EEXIST ? 0 : run_fail(space->why, r, "%s: %s", path, strerror(-r));
 }
 
-static int run_space_seal(const char *point, const char *path, struct strbuf *why)
+static int run_space_seal(const struct run_space *space, const char *path)
 {
 	_cleanup_strbuf_ struct strbuf inside = STRBUF_INIT;
-	int r = run_space_path(point, path, &inside);
+	int r = run_space_path(space, path, &inside);
 
 	if (r == 0)
 		r = sys_mount_read_only(inside.data);
-	return r < 0 ? run_fail(why, r, "%s: cannot be hidden: %s", path, strerror(-r)) : 0;
+	return r < 0 ? run_fail(space->why, r, "%s: cannot be hidden: %s", path, strerror(-r)) : 0;
 }
 
-static int run_space_make_real(const struct run_options *options, const char *point,
-			       const char *path, struct strbuf *why)
+static int run_space_make_real(const struct run_space *space, const char *path)
 {
-	int r = run_paths_have(&options->hidden, path) ? run_space_make_point(point, path, why) : 0;
+	int r = run_paths_have(&space->plan->options->hidden, path) ?
+			run_space_make_point(space, path) :
+			0;
 
-	return r < 0 ? r : run_space_bind(point, path, why);
+	return r < 0 ? r : run_space_bind(space, path);
 }
 
 /* Outer paths first, so that either can be within the other. */
-static int run_space_mount_paths(const struct run_options *options, const char *point,
-				 struct strbuf *why)
+static int run_space_mount_paths(const struct run_space *space)
 {
-	const struct run_paths *hidden = &options->hidden, *real = &options->real;
+	const struct run_paths *hidden = &space->plan->options->hidden;
+	const struct run_paths *real = &space->plan->options->real;
 	size_t i = 0, j = 0;
 	int r = 0;
 
 	while (r == 0 && (i < hidden->count || j < real->count)) {
 		if (j == real->count ||
 		    (i < hidden->count && strcmp(hidden->items[i], real->items[j]) < 0))
-			r = run_space_hide(point, hidden->items[i++], why);
+			r = run_space_hide(space, hidden->items[i++]);
 		else
-			r = run_space_make_real(options, point, real->items[j++], why);
+			r = run_space_make_real(space, real->items[j++]);
 	}
 	return r;
 }
 
-static int run_space_mount(const struct run_plan *plan, const char *point, struct strbuf *why)
+static int run_space_mount(const struct run_space *space)
 {
-	const struct run_options *options = plan->options;
-	int r = run_space_mount_paths(options, point, why);
+	const struct run_paths *hidden = &space->plan->options->hidden;
+	const struct run_paths *sockets = &space->plan->sockets;
+	int r = run_space_mount_paths(space);
 
-	/* A socket that is gone again by now is no loss. */
-	for (size_t i = 0; r == 0 && i < plan->sockets.count; i++) {
-		_cleanup_strbuf_ struct strbuf ignored = STRBUF_INIT;
-
-		run_space_bind(point, plan->sockets.items[i], &ignored);
-	}
+	for (size_t i = 0; r == 0 && i < sockets->count; i++)
+		run_space_bind_socket(space, sockets->items[i]);
 	/* Last: something real may have needed a place in it. */
-	for (size_t i = 0; r == 0 && i < options->hidden.count; i++)
-		r = run_space_seal(point, options->hidden.items[i], why);
+	for (size_t i = 0; r == 0 && i < hidden->count; i++)
+		r = run_space_seal(space, hidden->items[i]);
 	return r;
 }
 
 /* /proc of the process ids that the command sees. */
-static int run_space_mount_proc(const char *point, struct strbuf *why)
+static int run_space_mount_proc(const struct run_space *space)
 {
 	_cleanup_strbuf_ struct strbuf inside = STRBUF_INIT;
-	int r = run_space_path(point, "/proc", &inside);
+	int r = run_space_path(space, "/proc", &inside);
 
 	if (r == 0)
 		r = sys_mount("proc", inside.data, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
-	return r < 0 ? run_fail(why, r, "--pid: no /proc can be mounted: %s%s", strerror(-r),
+	return r < 0 ? run_fail(space->why, r, "--pid: no /proc can be mounted: %s%s", strerror(-r),
 				r == -EPERM ? " (this container hides parts of its own)" : "") :
 		       0;
 }
 
-static int run_space_mount_machine(const struct run_plan *plan, const char *point,
-				   struct strbuf *why)
+static int run_space_mount_machine(const struct run_space *space)
 {
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < run_real.count; i++) {
 		struct statx st;
 
-		if (plan->options->own_pids && !strcmp(run_real.items[i], "/proc"))
-			r = run_space_mount_proc(point, why);
+		if (space->plan->options->own_pids && !strcmp(run_real.items[i], "/proc"))
+			r = run_space_mount_proc(space);
 		else if (sys_stat(AT_FDCWD, run_real.items[i], &st) == 0 && S_ISDIR(st.stx_mode))
-			r = run_space_bind(point, run_real.items[i], why);
+			r = run_space_bind(space, run_real.items[i]);
 	}
 	return r;
 }
 
 /* ---- entering ---- */
 
-static int run_space_go(const struct run_plan *plan, const char *point, struct strbuf *why)
+static int run_space_go(const struct run_space *space)
 {
-	int r = chdir(point) < 0 ? -errno : sys_pivot_root();
+	const char *directory = space->plan->directory;
+	int r = chdir(space->point) < 0 ? -errno : sys_pivot_root();
 
 	if (r < 0)
-		return run_fail(why, r, "the union cannot become the root: %s", strerror(-r));
-	if (plan->directory && chdir(plan->directory) == 0)
-		return 0;
-	return chdir("/") < 0 ? run_fail(why, -errno, "/: %s", strerror(errno)) : 0;
+		return run_fail(space->why, r, "the union cannot become the root: %s",
+				strerror(-r));
+	/* Elsewhere the command might do to other files what it is to do to those here. */
+	if (chdir(directory) < 0) {
+		r = -errno;
+		return run_fail(space->why, r,
+				"%s: the current directory is not there in the run (%s): go to "
+				"another one with cd, or hide less",
+				directory, strerror(-r));
+	}
+	return 0;
 }
 
 int run_space_enter(const struct run_plan *plan, const char *point, struct strbuf *why)
 {
+	struct run_space space = { .plan = plan, .point = point, .empty_fd = -1, .why = why };
 	int r = sys_unshare(CLONE_NEWNS | (plan->options->no_network ? CLONE_NEWNET : 0));
 
 	if (r < 0)
@@ -287,8 +324,11 @@ int run_space_enter(const struct run_plan *plan, const char *point, struct strbu
 				strerror(-r));
 	if (plan->options->no_network)
 		sys_loopback_up(); /* as a machine without a network has it; else not even that */
-	r = run_space_mount_machine(plan, point, why);
+	r = run_space_hides_files(&space) ? run_space_make_empty(&space) : 0;
 	if (r == 0)
-		r = run_space_mount(plan, point, why);
-	return r < 0 ? r : run_space_go(plan, point, why);
+		r = run_space_mount_machine(&space);
+	if (r == 0)
+		r = run_space_mount(&space);
+	cleanup_close(&space.empty_fd);
+	return r < 0 ? r : run_space_go(&space);
 }

@@ -5,8 +5,18 @@
 
 #include "tools/run.h"
 
-/* Unix sockets that programs outside listen at, and that lie in directories of the union. 0 or -errno. */
-int run_space_find_sockets(const struct run_options *options, struct run_paths *sockets);
+/* Sources of the mounts that hide: what else, and the layer of the run. */
+#define RUN_SPACE_HIDDEN "veneer-hidden"
+#define RUN_SPACE_LAYER "veneer-layer"
+
+/* True for what is the machine's, and never in the union. */
+bool run_space_is_real(const char *path);
+
+/*
+ * Before the union is mounted, in a mount namespace of our own: mounts over what is to be hidden and
+ * whose file system is gone. 0, or -errno with a sentence in @why.
+ */
+int run_space_bury(const struct run_plan *plan, struct strbuf *why);
 
 /*
  * In the process that becomes the command: enters the union, which is mounted at @point, in a mount

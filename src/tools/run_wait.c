@@ -22,6 +22,8 @@
 /* How long processes that the command left may take to end when asked to, and how often we look. */
 #define RUN_WAIT_GRACE_MS 2000
 #define RUN_WAIT_PAUSE_MS 5
+/* And all together: the kernel may keep one that waits for a device, say. */
+#define RUN_WAIT_MAX_MS 10000
 
 void run_wait_begin(sigset_t *old)
 {
@@ -143,10 +145,16 @@ void run_wait_end_all(const struct sys_pids *except)
 		else if (waited_ms >= RUN_WAIT_GRACE_MS)
 			run_wait_send(&left, SIGKILL); /* also what was born since */
 		size_t count = left.count;
+		bool gives_up = waited_ms >= RUN_WAIT_MAX_MS && count > 0;
+
+		if (gives_up)
+			log_error("process %d, which the command left, does not end: it is not "
+				  "waited for",
+				  (int)left.items[0]);
 
 		sys_pids_deinit(&left);
 		run_wait_reap_all();
-		if (r < 0 || count == 0)
+		if (r < 0 || count == 0 || gives_up)
 			return;
 		run_wait_pause();
 	}

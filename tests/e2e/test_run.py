@@ -148,11 +148,30 @@ def test_no_such_command(run):
 
 
 @pytest.mark.parametrize("args", [["--no-such-option"], ["--keep", "x", "--name", "y"], ["--ask", "--commit"],
-                                  ["--write", "/no/such"], ["--hide", "/"]])
+                                  ["--write", "/no/such"], ["--hide", "/"], ["--hide", "/usr", "--write", "/usr/"],
+                                  ["-o", "timeout=1,upperdir=/x"], ["-o", "lowerdir=/x"], ["-o", "cross_mounts"]])
 def test_misuse(run, args):
     done = run(*args, "true")
     assert done.returncode == 2
     assert args[0].strip("-") in done.stderr or "exclude" in done.stderr
+
+
+def test_a_value_that_looks_like_an_option(run):
+    done = run("--discard", "-o", r"fsname=a\,upperdir=x", "true")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("how", ["hidden", "removed"])
+def test_a_current_directory_that_is_not_there(run, how):
+    """Elsewhere the command could do harm."""
+    os.makedirs(f"{run.home}/a/b")
+    script = f"cd a/b; {'rmdir ../b; ' if how == 'removed' else ''}exec \"$@\""
+    command = run.command("--discard", *(["--hide", f"{run.home}/a"] if how == "hidden" else []), "touch", "n")
+    done = subprocess.run(["sh", "-c", script, "-", *command], cwd=run.home, env=run.environment(), text=True,
+                          capture_output=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 125
+    assert "current directory" in done.stderr and "cd" in done.stderr
+    assert how == "removed" or f"{run.home}/a/b" in done.stderr
 
 
 def test_options_end_at_the_command(run):
@@ -548,6 +567,33 @@ def test_hide(run):
     assert trees.read(f"{run.home}/key") == b"x"
 
 
+def test_a_hidden_file_is_an_empty_one(run):
+    trees.write(f"{run.home}/key", "x")
+    os.mkfifo(f"{run.home}/pipe")
+    os.chmod(f"{run.home}/key", 0o666)
+    out = run.shell("stat -c '%F %s %a' key pipe; cat key pipe; (echo 1 >key) 2>/dev/null || echo no; ls -A /dev | grep empty "
+                    "|| true", "--discard", "--hide", "key", "--hide", "pipe", cwd=run.home)
+    assert out == "regular empty file 0 444\n" * 2 + "no\n"
+
+
+@AS_ROOT
+def test_hide_what_is_dead(run):
+    """A mount point whose file system does not answer any more."""
+    point = f"{run.home}/dead"
+    for name in ("dead", "lower"):
+        os.mkdir(f"{run.home}/{name}")
+    environment = run.environment()
+    subprocess.run([VENEER, "-o", f"lowerdir={run.home}/lower", point], check=True, env=environment)
+    try:
+        (daemon,) = contenders.tagged_processes(environment[TAG])
+        os.kill(daemon, signal.SIGKILL)
+        assert wait_until(lambda: not os.path.exists(point), 5)
+        assert run.shell("ls -A dead; (touch dead/n) 2>/dev/null || echo no", "--discard", "--hide", "dead") == "no\n"
+        assert run.shell("ls -A dead", "--discard", "--hide", f"{point}/") == ""
+    finally:
+        oscalls.umount(point)
+
+
 def test_hide_and_write_in_one_another(run):
     trees.build(f"{run.home}/h", {"a": "", "w": {"x": "", "h": {"b": ""}}, "file": "f"})
     for directory, _, names in os.walk(f"{run.home}/h"):
@@ -607,6 +653,32 @@ def test_sockets_are_reached(run):
         server.listen()
         script = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({path!r}); print('in')"
         assert run("--discard", "/usr/bin/python3", "-c", script).stdout == "in\n"
+
+
+def test_sockets_take_datagrams(run):
+    path = f"{run.home}/log"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(path)
+        os.chmod(path, 0o777)
+        script = f"import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.sendto(b'in', {path!r})"
+        done = run("--discard", "/usr/bin/python3", "-c", script)
+        assert done.returncode == 0, done.stderr
+        assert server.recv(10) == b"in"
+
+
+def test_sockets_of_others_stay_as_they_are(run):
+    path = f"{run.home}/socket"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        os.chown(path, run.uid, run.uid)
+        os.chmod(path, 0o755)
+        server.listen()
+        before = os.stat(path)
+        out = run.shell("chmod 777 socket 2>/dev/null || echo no; touch socket 2>/dev/null || echo no; "
+                        "chown $(id -u) socket 2>/dev/null || echo no; rm -f socket 2>&1 || true")
+        assert out.startswith("no\n" * 3) and "busy" in out
+        after = os.stat(path)
+        assert (before.st_mode, before.st_ctime_ns) == (after.st_mode, after.st_ctime_ns)
 
 
 def test_sockets_of_its_own(run):
@@ -866,6 +938,30 @@ def test_it_asks_on_a_terminal(terminal, run, answer):
     assert len(kept) == (answer in "k\x04")
 
 
+@AS_USER
+@pytest.mark.parametrize("key, number", [("\x03", signal.SIGINT), ("\x1c", signal.SIGQUIT)])
+def test_an_interrupted_question(terminal, run, key, number):
+    """The changes are kept, and it is told how they are called."""
+    tty = terminal("sh", "-c", "echo 1 >f", shell=False)
+    tty.expect(r"these changes\? ")
+    tty.type(key)
+    (name,) = os.listdir(f"{run.home}/.local/state/veneer")
+    tty.expect(f"kept as '{name}'")
+    assert tty.end() == -number
+    assert os.listdir(f"{run.home}/.local/state/veneer") == [name]
+
+
+@AS_USER
+def test_a_question_on_a_terminal_left_raw(terminal, run):
+    tty = terminal("sh", "-c", "echo 1 >f; stty raw -echo", shell=False)
+    tty.expect(r"these changes\? ")
+    tty.type("x\n")
+    tty.expect(r"x\r\nveneer: c makes .* forgets .*these changes\? ")
+    tty.type("d\n")
+    assert tty.end() == 0
+    assert os.listdir(f"{run.home}/.local/state/veneer") == []
+
+
 # Real work
 
 
@@ -921,6 +1017,25 @@ def test_as_root_without_the_right_to_mount(run):
                            *run.command("--keep", layer(run.home), "sh", "-c", script)], cwd=run.home, text=True,
                           env=run.environment(), capture_output=True, timeout=TIMEOUT, check=False)
     assert done.stdout.split() == ["0", "1000", "0", str(65534)], done.stderr
+
+
+@AS_ROOT
+def test_in_a_chroot_that_is_no_mount(run):
+    """It says what is missing, and that helps."""
+    script = """root=$1 veneer=$2 place=$(dirname $2)
+        if [ $3 = mount ]; then mount --bind $root $root; cd $root; fi
+        for d in bin lib lib64 usr etc proc dev $place; do
+            [ ! -e /$d ] || { mkdir -p $root/$d; mount --rbind /$d $root/$d; }
+        done
+        mkdir $root/run; chroot $root $veneer run --keep /run/k -- echo up"""
+    for how in ("mere", "mount"):
+        os.mkdir(f"{run.home}/{how}")
+        done = subprocess.run(["unshare", "-m", "sh", "-c", script, "-", f"{run.home}/{how}", VENEER, how], text=True,
+                              capture_output=True, timeout=TIMEOUT, check=False, env=run.environment())
+        if how == "mere":
+            assert done.returncode == 125 and "mount --bind" in done.stderr, done.stderr
+        else:
+            assert done.stdout == "up\n", done.stderr
 
 
 @AS_USER
