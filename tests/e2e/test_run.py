@@ -536,7 +536,6 @@ def test_commit_makes_it_real(run):
     assert os.listdir(f"{layer(run.home)}/upper") == []
 
 
-@AS_ROOT
 def test_discard_of_a_named_layer(run):
     done = run("--keep", layer(run.home), "--discard", "sh", "-c", "mkdir d; echo 1 >d/f; cat d/f")
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
