@@ -48,14 +48,13 @@ static int apply_add_dir(struct apply_visit *visit, struct apply_place *place, s
 {
 	struct apply *apply = visit->apply;
 
+	struct apply_dir *added;
+
 	if (apply_grow(apply->dirs, apply->dir_count) < 0)
 		return -ENOMEM;
-	apply->dirs[apply->dir_count++] = (struct apply_dir){
-		.path = ptr_take(visit->path),
-		.place = *place,
-		.parent = visit->dir,
-		.move = move,
-	};
+	added = &apply->dirs[apply->dir_count++];
+	*added = (struct apply_dir){ .place = *place, .parent = visit->dir, .move = move };
+	added->path = ptr_take(visit->path);
 	*place = APPLY_PLACE_INIT;
 	return 0;
 }

@@ -17,6 +17,7 @@
 #include "tools/ask.h"
 #include "tools/locate.h"
 #include "tools/progress.h"
+#include "tools/stop.h"
 
 enum {
 	COMMIT_KEY_TO = ARGS_KEY_FIRST,
@@ -238,6 +239,9 @@ static int commit_do(struct commit *commit, struct apply *apply, struct strbuf *
 		r = commit_check(commit, why);
 	if (r < 0 || commit->args->dry_run)
 		return r;
+	/* The users of a mount would see it half done. */
+	if (commit->hold.socket >= 0)
+		stop_catch();
 	progress_begin(&commit->progress, "committing", apply_bytes(apply));
 	r = apply_run(apply, why);
 	progress_end(&commit->progress);
