@@ -97,6 +97,12 @@ int sys_mount_read_only(const char *path)
 				      sizeof(attr)));
 }
 
+int sys_mount_move(int fd, const char *target)
+{
+	return (int)sys_retry(
+		syscall(SYS_move_mount, fd, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH));
+}
+
 int sys_unmount(const char *target, bool detach)
 {
 	/* Never through a symbolic link someone put where the mount point was. */

@@ -33,6 +33,8 @@ int sys_mount(const char *source, const char *target, const char *type, unsigned
 	      const char *options);
 /* Makes the mount at @path read-only, the mounts below it not. */
 int sys_mount_read_only(const char *path);
+/* A detached mount @fd (sys_mount_clone) is seen at @target from now on. */
+int sys_mount_move(int fd, const char *target);
 /* umount2(2); @detach: lazily. */
 int sys_unmount(const char *target, bool detach);
 

@@ -22,6 +22,7 @@
 #include "tools/locate.h"
 #include "tools/mounts.h"
 #include "tools/run_layer.h"
+#include "tools/run_space.h"
 #include "tools/run_sweep.h"
 #include "tools/weigh.h"
 
@@ -136,7 +137,9 @@ static void list_mounts(struct list_args *args)
 	if (r < 0)
 		list_complain(args, "/proc/self/mountinfo", strerror(-r));
 	for (size_t i = 0; r == 0 && i < mounts.count; i++)
-		if (mounts_is_own(&mounts, &mounts.entries[i]))
+		/* Of the run we are in we can see no more than that. */
+		if (mounts_is_own(&mounts, &mounts.entries[i]) &&
+		    strcmp(mounts.entries[i].source, RUN_SPACE_UNION) != 0)
 			list_mount(args, &mounts.entries[i]);
 }
 

@@ -17,8 +17,13 @@
 #include "sys/xattr.h"
 #include "tools/ask.h"
 #include "tools/mounts.h"
+#include "tools/run_space.h"
 
 #define LOCATE_STATE_ROOT "/var/lib/veneer"
+/* With the path that was named. */
+#define LOCATE_OWN_LAYER                                                                          \
+	"%s: is the layer of the 'veneer run' that this command is in: look at it from outside, " \
+	"or when that has ended"
 #define LOCATE_STATE_HOME ".local/state"
 
 /* Appends the sentence and returns the errno it explains. */
@@ -221,7 +226,47 @@ static int locate_mount(const char *path, struct target *target, struct strbuf *
 	entry = mounts_find(&mounts, id);
 	if (!entry || !mounts_is_veneer(entry))
 		return -ENOENT;
+	/* Its daemon has the layer where only who is outside can see it. */
+	if (!strcmp(entry->source, RUN_SPACE_UNION))
+		return locate_fail(why, -EBUSY, LOCATE_OWN_LAYER, path);
 	return locate_ask(entry, target, why);
+}
+
+/* ---- in a run ---- */
+
+/* What a run has in the place of what it does not show. -ENOENT: @path is nothing of that. */
+static int locate_hidden(const char *path, struct strbuf *why)
+{
+	_cleanup_close_ int fd = sys_open_path(path, O_PATH | O_CLOEXEC);
+	_cleanup_mounts_ struct mounts mounts = MOUNTS_INIT;
+	const struct mounts_entry *entry;
+	unsigned long long id;
+
+	if (fd < 0 || sys_mount_id(fd, &id) < 0 || mounts_read(&mounts) < 0)
+		return -ENOENT;
+	entry = mounts_find(&mounts, id);
+	if (!entry || strcmp(entry->type, "tmpfs") != 0)
+		return -ENOENT;
+	if (!strcmp(entry->source, RUN_SPACE_LAYER))
+		return locate_fail(why, -EBUSY, LOCATE_OWN_LAYER, path);
+	if (!strcmp(entry->source, RUN_SPACE_HIDDEN))
+		return locate_fail(why, -EACCES,
+				   "%s: is hidden in the 'veneer run' that this command is in",
+				   path);
+	return -ENOENT;
+}
+
+/* True if the root is the union of a run. */
+static bool locate_is_in_run(void)
+{
+	_cleanup_mounts_ struct mounts mounts = MOUNTS_INIT;
+	_cleanup_close_ int fd = sys_open_path("/", O_PATH | O_CLOEXEC);
+	const struct mounts_entry *entry = NULL;
+	unsigned long long id;
+
+	if (fd >= 0 && sys_mount_id(fd, &id) == 0 && mounts_read(&mounts) == 0)
+		entry = mounts_find(&mounts, id);
+	return entry && mounts_is_veneer(entry) && !strcmp(entry->source, RUN_SPACE_UNION);
 }
 
 /* ---- what is meant ---- */
@@ -258,10 +303,15 @@ int locate_target(const char *name, const struct args_target *args, struct targe
 	r = target->name ? locate_path(name, &path) : -ENOMEM;
 	if (r < 0 || is_described)
 		return r < 0 ? r : locate_upper(path.data, args, target, why);
-	r = locate_kept(path.data, target, why);
+	r = locate_hidden(path.data, why);
+	if (r == -ENOENT)
+		r = locate_kept(path.data, target, why);
 	if (r == -ENOENT)
 		r = locate_mount(path.data, target, why);
 	if (r == -ENOENT)
 		r = locate_upper(path.data, args, target, why);
+	if (r < 0 && !locate_exists(path.data) && locate_is_in_run())
+		strbuf_append_string(why, " (in a 'veneer run' the layers of outside, and its own, "
+					  "are not seen)");
 	return r;
 }

@@ -76,6 +76,7 @@ static bool mounts_parse(char *line, struct mounts_entry *entry)
 		.point = fields[4],
 		.root = fields[3],
 		.type = type,
+		.source = source == options ? "" : source,
 		.is_whole = !strcmp(fields[3], "/"),
 		.owner = mounts_owner(options),
 	};
@@ -96,7 +97,8 @@ static int mounts_add(struct mounts *mounts, const struct mounts_entry *entry)
 	added->point = strdup(entry->point);
 	added->type = strdup(entry->type);
 	added->root = strdup(entry->root);
-	return added->point && added->type && added->root ? 0 : -ENOMEM;
+	added->source = strdup(entry->source);
+	return added->point && added->type && added->root && added->source ? 0 : -ENOMEM;
 }
 
 int mounts_read(struct mounts *mounts)
@@ -122,6 +124,7 @@ void mounts_deinit(struct mounts *mounts)
 {
 	for (size_t i = 0; i < mounts->count; i++) {
 		free(mounts->entries[i].point);
+		free(mounts->entries[i].source);
 		free(mounts->entries[i].type);
 		free(mounts->entries[i].root);
 	}

@@ -10,7 +10,7 @@
 struct mounts_entry {
 	unsigned long long id;
 	dev_t dev;
-	char *point, *type; /* owned, as is the next */
+	char *point, *type, *source; /* owned, as is the next */
 	char *root; /* what of the file system is mounted: its path there, "/" */
 	bool is_whole; /* of the file system's root, not of a directory in it */
 	uid_t owner; /* who mounted it; of FUSE alone */

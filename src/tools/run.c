@@ -16,10 +16,12 @@
 #include "base/util.h"
 #include "sys/creds.h"
 #include "tools/args.h"
+#include "tools/locate.h"
 #include "tools/run_end.h"
 #include "tools/run_keeper.h"
 #include "tools/run_layer.h"
 #include "tools/run_sockets.h"
+#include "tools/run_space.h"
 
 enum {
 	RUN_KEY_KEEP = ARGS_KEY_FIRST,
@@ -213,6 +215,25 @@ static char *run_shell(void)
 	return shell && *shell ? shell : "/bin/sh";
 }
 
+static bool run_is_within(const char *path, const char *directory)
+{
+	char *items[] = { (char *)directory };
+	const struct run_paths one = { items, 1 };
+
+	return run_paths_have(&one, path);
+}
+
+/* Where runs within this one look for a place. NULL: there is no such directory, or it is real. */
+static char *run_find_state(const struct run_options *options)
+{
+	_cleanup_strbuf_ struct strbuf path = STRBUF_INIT;
+	_cleanup_free_ char *state = locate_state(&path) == 0 ? realpath(path.data, NULL) : NULL;
+
+	return !state || run_space_is_real(state) || run_paths_have(&options->real, state) ?
+		       NULL :
+		       ptr_take(state);
+}
+
 static int run_prepare(struct run_plan *plan, struct run_options *options, struct strbuf *why)
 {
 	plan->caller = getpid();
@@ -230,8 +251,10 @@ static int run_prepare(struct run_plan *plan, struct run_options *options, struc
 	}
 	int r = options->mount.failed ? -ENOMEM : run_layer_open(plan, why);
 
-	/* It has no place in the union: what is written there would come back from below. */
 	if (r == 0)
+		plan->state = run_find_state(options);
+	/* It has no place in the union: what is written there would come back from below. */
+	if (r == 0 && !(plan->state && run_is_within(plan->layer.directory, plan->state)))
 		r = run_paths_add(&options->hidden, plan->layer.directory);
 	if (r == 0)
 		r = run_sockets_find(options, &plan->sockets);
@@ -279,6 +302,7 @@ static int run_all(struct run_options *options)
 	run_layer_deinit(&plan.layer);
 	run_paths_deinit(&plan.sockets);
 	free(plan.directory);
+	free(plan.state);
 	return r < 0 || end < 0 ? RUN_EXIT_FAILED : run_exit_status(status);
 }
 

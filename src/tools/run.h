@@ -70,6 +70,7 @@ struct run_plan {
 	struct run_layer layer;
 	struct run_paths sockets; /* unix sockets that somebody can be reached at */
 	char *directory; /* the current one; owned */
+	char *state; /* the state directory, if it is one in the union; owned, or NULL */
 	bool makes_userns; /* the right to mount takes a user namespace of our own */
 	bool uses_user_xattrs;
 	pid_t caller; /* the process that was called */

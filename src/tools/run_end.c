@@ -127,7 +127,10 @@ static int run_end_commit(const struct run_plan *plan)
 
 	if (r < 0)
 		run_end_keep(plan);
-	return r < 0 || !plan->layer.is_temporary ? r : run_end_remove(&plan->layer);
+	if (r < 0 || !plan->layer.is_temporary)
+		return r;
+	/* It may hold layers of runs within it. */
+	return run_layer_is_empty(&plan->layer) ? run_end_remove(&plan->layer) : run_end_keep(plan);
 }
 
 static int run_end_discard(const struct run_plan *plan)

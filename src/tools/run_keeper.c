@@ -47,6 +47,7 @@ struct run_keeper {
 	int ask_fd, tell_fd; /* to and from the called process */
 	const char *point; /* where the union is mounted, for us and the command alone */
 	pid_t pid, daemon;
+	int inner_fd; /* the command's state directory; -1: there is none */
 };
 
 /* ---- one byte between processes ---- */
@@ -93,7 +94,7 @@ static int run_mount_options(const struct run_plan *plan, struct strbuf *text)
 {
 	const struct run_options *options = plan->options;
 
-	strbuf_append_string(text, "lowerdir=/,cross_mounts,fsname=veneer-run");
+	strbuf_append_string(text, "lowerdir=/,cross_mounts,fsname=" RUN_SPACE_UNION);
 	/* Nothing can come into one that is new. */
 	if (!options->read_only_root || !plan->layer.is_temporary) {
 		run_append_path(text, "upperdir", plan->layer.directory, LAYERFILE_UPPER);
@@ -199,7 +200,7 @@ static void run_command_execute(const struct run_keeper *keeper)
 {
 	_cleanup_strbuf_ struct strbuf why = STRBUF_INIT;
 	char **command = keeper->plan->options->command;
-	int r = run_space_enter(keeper->plan, keeper->point, &why);
+	int r = run_space_enter(keeper->plan, keeper->point, keeper->inner_fd, &why);
 
 	if (r < 0) {
 		log_error("%s", why.length && !why.failed ? why.data : strerror(-r));
@@ -313,6 +314,20 @@ static int run_keeper_isolate(struct run_keeper *keeper)
 	return r < 0 ? r : run_keeper_isolate_mounts(plan);
 }
 
+/* Before the union lies over the layer. */
+static int run_keeper_open_inner(struct run_keeper *keeper)
+{
+	_cleanup_strbuf_ struct strbuf why = STRBUF_INIT;
+	int r = run_layer_open_inner(&keeper->plan->layer, &why);
+
+	if (r < 0) {
+		log_error("%s", why.failed ? strerror(-r) : why.data);
+		return -EPROTO;
+	}
+	keeper->inner_fd = r;
+	return 0;
+}
+
 static int run_keeper_work(struct run_keeper *keeper, int *status)
 {
 	sigset_t ours;
@@ -324,6 +339,8 @@ static int run_keeper_work(struct run_keeper *keeper, int *status)
 	/* After the change of credentials, which takes it back. */
 	if (r == 0)
 		r = sys_end_with_parent(SIGTERM, keeper->plan->caller);
+	if (r == 0 && keeper->plan->state)
+		r = run_keeper_open_inner(keeper);
 	/* Until there is a command to pass them on to, signals are ours. */
 	if (r == 0) {
 		sigprocmask(SIG_SETMASK, &keeper->signals, NULL);
@@ -335,6 +352,8 @@ static int run_keeper_work(struct run_keeper *keeper, int *status)
 	if (r < 0 && r != -EPROTO && r != -ESRCH)
 		log_error("the command cannot be run: %s", strerror(-r));
 	run_daemon_stop(keeper);
+	cleanup_close(&keeper->inner_fd);
+	run_layer_close_inner(&keeper->plan->layer);
 	run_wait_end_all(NULL); /* whom the kernel did not tell of while others ended */
 	return r;
 }
@@ -445,6 +464,7 @@ int run_session(const struct run_plan *plan, int *status)
 		.plan = plan,
 		/* A directory that nobody need see meanwhile: the daemon has it open. */
 		.point = plan->layer.directory,
+		.inner_fd = -1,
 	};
 	struct sys_pids others = { 0 };
 	pid_t pid = -1;

@@ -78,11 +78,11 @@ static int run_layer_lock(struct run_layer *layer, int dirfd, struct strbuf *why
 				"%s: in use by 'veneer run', process %d: wait for its end, or run "
 				"on another layer",
 				layer->name, (int)run_layer_user(layer->directory));
-	/* From here on it is ours, whatever comes. */
-	if (r == 0)
+	if (r == 0) {
+		/* From here on it is ours, whatever comes. */
 		layer->lock_fd = fd_take(&fd);
-	if (r == 0)
 		r = sys_truncate(layer->lock_fd, 0);
+	}
 	if (r == 0) {
 		ssize_t written = sys_pwrite(layer->lock_fd, text, (size_t)size, 0);
 
@@ -119,7 +119,11 @@ bool run_layer_is_empty(const struct run_layer *layer)
 	_cleanup_close_ int dirfd =
 		sys_open_path(layer->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-	return dirfd >= 0 && !run_has_entries(dirfd, LAYERFILE_UPPER);
+	struct statx st;
+
+	return dirfd >= 0 && !run_has_entries(dirfd, LAYERFILE_UPPER) &&
+	       (sys_stat(dirfd, RUN_LAYER_INNER, &st) == -ENOENT ||
+		!run_has_entries(dirfd, RUN_LAYER_INNER));
 }
 
 /* A file of this name may be the user's: ours has a number in it, or nothing yet. */
@@ -360,6 +364,30 @@ int run_layer_open(struct run_plan *plan, struct strbuf *why)
 	if (r < 0 && why->length == 0)
 		r = run_fail(why, r, "the layer: %s", strerror(-r));
 	return r;
+}
+
+int run_layer_open_inner(const struct run_layer *layer, struct strbuf *why)
+{
+	_cleanup_close_ int dirfd =
+		sys_open_path(layer->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r = dirfd < 0 ? dirfd : sys_mkdir(dirfd, RUN_LAYER_INNER, 0755);
+	_cleanup_close_ int inner =
+		r < 0 && r != -EEXIST ? r :
+					sys_open(dirfd, RUN_LAYER_INNER, O_PATH | O_DIRECTORY, 0);
+
+	r = inner < 0 ? inner : sys_mount_clone(inner, 0);
+	return r < 0 ? run_fail(why, r, "%s/" RUN_LAYER_INNER ": %s%s", layer->directory,
+				strerror(-r), run_remedy(r)) :
+		       r;
+}
+
+void run_layer_close_inner(const struct run_layer *layer)
+{
+	_cleanup_close_ int dirfd =
+		sys_open_path(layer->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (dirfd >= 0)
+		sys_rmdir(dirfd, RUN_LAYER_INNER);
 }
 
 int run_layer_remove(const struct run_layer *layer, struct strbuf *why)

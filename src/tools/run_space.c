@@ -37,6 +37,7 @@ struct run_space {
 	const struct run_plan *plan;
 	const char *point; /* the union */
 	int empty_fd; /* an empty file; -1: nobody needs one */
+	int inner_fd; /* what the state directory is; -1: as the union has it */
 	struct strbuf *why;
 };
 
@@ -251,18 +252,34 @@ static int run_space_mount_paths(const struct run_space *space)
 	return r;
 }
 
+/* Over whatever is there by now. */
+static int run_space_mount_state(const struct run_space *space, const char *state)
+{
+	_cleanup_strbuf_ struct strbuf inside = STRBUF_INIT;
+	int r = run_space_path(space, state, &inside);
+
+	if (r == 0)
+		r = sys_mount_move(space->inner_fd, inside.data);
+	return r < 0 ? run_fail(space->why, r, "%s: no place for layers of its own: %s", state,
+				strerror(-r)) :
+		       0;
+}
+
 static int run_space_mount(const struct run_space *space)
 {
 	const struct run_paths *hidden = &space->plan->options->hidden;
 	const struct run_paths *sockets = &space->plan->sockets;
+	const char *state = space->plan->state;
 	int r = run_space_mount_paths(space);
 
 	for (size_t i = 0; r == 0 && i < sockets->count; i++)
 		run_space_bind_socket(space, sockets->items[i]);
+	if (r == 0 && space->inner_fd >= 0 && run_paths_have(hidden, state))
+		r = run_space_make_point(space, state);
 	/* Last: something real may have needed a place in it. */
 	for (size_t i = 0; r == 0 && i < hidden->count; i++)
 		r = run_space_seal(space, hidden->items[i]);
-	return r;
+	return r < 0 || space->inner_fd < 0 ? r : run_space_mount_state(space, state);
 }
 
 /* /proc of the process ids that the command sees. */
@@ -314,9 +331,12 @@ static int run_space_go(const struct run_space *space)
 	return 0;
 }
 
-int run_space_enter(const struct run_plan *plan, const char *point, struct strbuf *why)
+int run_space_enter(const struct run_plan *plan, const char *point, int inner_fd,
+		    struct strbuf *why)
 {
-	struct run_space space = { .plan = plan, .point = point, .empty_fd = -1, .why = why };
+	struct run_space space = {
+		.plan = plan, .point = point, .empty_fd = -1, .inner_fd = inner_fd, .why = why
+	};
 	int r = sys_unshare(CLONE_NEWNS | (plan->options->no_network ? CLONE_NEWNET : 0));
 
 	if (r < 0)

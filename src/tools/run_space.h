@@ -8,6 +8,8 @@
 /* Sources of the mounts that hide: what else, and the layer of the run. */
 #define RUN_SPACE_HIDDEN "veneer-hidden"
 #define RUN_SPACE_LAYER "veneer-layer"
+/* And of the union itself. */
+#define RUN_SPACE_UNION "veneer-run"
 
 /* True for what is the machine's, and never in the union. */
 bool run_space_is_real(const char *path);
@@ -20,8 +22,10 @@ int run_space_bury(const struct run_plan *plan, struct strbuf *why);
 
 /*
  * In the process that becomes the command: enters the union, which is mounted at @point, in a mount
- * namespace of its own. 0, or -errno with a sentence in @why.
+ * namespace of its own. @inner_fd: a mount for the state directory; -1: there is none. 0, or -errno with
+ * a sentence in @why.
  */
-int run_space_enter(const struct run_plan *plan, const char *point, struct strbuf *why);
+int run_space_enter(const struct run_plan *plan, const char *point, int inner_fd,
+		    struct strbuf *why);
 
 #endif

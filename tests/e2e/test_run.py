@@ -993,6 +993,53 @@ def test_within_itself(run):
     assert trees.read(f"{run.home}/real/inner/upper{run.home}/b") == b"2\n"
 
 
+@AS_USER
+def test_layers_of_runs_within_a_run(run):
+    """They have a state directory of their own, which stays with the layer of the outer one."""
+    trees.write(f"{run.home}/g", "")
+    os.chown(f"{run.home}/g", run.uid, run.uid)
+    script = f"""{VENEER} run --name in sh -ec 'rm g; echo 1 >f; {VENEER} run --name deep sh -c "cat f; touch n"'
+        ls g; test ! -e f; {VENEER} run true; {VENEER} list; {VENEER} diff in"""
+    out = run.shell(script, "--name", "out")
+    assert out.startswith("1\ng\nin  kept"), out
+    assert "out" not in out.split() and f"{run.home}/f" in out and f"{run.home}/g" in out
+    state = f"{run.home}/.local/state/veneer"
+    assert os.listdir(state) == ["out"]
+    assert sorted(os.listdir(f"{state}/out/inner/in/inner/deep/upper{run.home}")) == ["n"]
+    assert run.shell(f"{VENEER} run --name in cat f; {VENEER} discard --remove -y in >/dev/null", "--name", "out") == "1\n"
+    assert "inner" not in os.listdir(f"{state}/out")
+    assert run.shell(f"{VENEER} run cat {run.home}/g 2>&1 || echo no; ls {run.home}", "--hide", run.home, "--discard",
+                     cwd="/").endswith("no\n")
+    done = run("sh", "-c", f"{VENEER} run --name in touch f")
+    (name,) = set(os.listdir(state)) - {"out"}
+    assert done.returncode == 0 and name in done.stderr
+
+
+def test_a_layer_cannot_lie_in_a_union(run):
+    """It says what can be done, and that can."""
+    place = "--keep /run/veneer-run-test" if run.uid == 0 else f"--keep {run.home}/real/k"
+    os.mkdir(f"{run.home}/real")
+    os.chown(f"{run.home}/real", run.uid, run.uid)
+    try:
+        done = run("--keep", layer(run.home), "--write", "real", "sh", "-c",
+                   f"{VENEER} run --keep k true; echo $?; ls; {VENEER} run {place} echo up")
+        assert "k: lies in a union" in done.stderr and "--write" in done.stderr and "/run" in done.stderr
+        assert done.stdout.split() == ["125", "layer", "real", "up"], done.stderr
+    finally:
+        shutil.rmtree("/run/veneer-run-test", ignore_errors=True)
+
+
+@pytest.mark.parametrize("command", ["diff", "commit -y", "discard -y"])
+def test_the_layer_of_the_run_one_is_in(run, command):
+    """Is not seen, which is not to be taken for an empty one."""
+    path = layer(run.home)
+    names = [path, f"{path}/upper", "/", "."] + (["out"] if run.uid else [])
+    script = "".join(f"{VENEER} {command} {name}; echo $?;" for name in names)
+    done = run(*(["--name", "out"] if run.uid else ["--keep", path]), "sh", "-c", f"touch f; {script}")
+    assert done.stdout.split() == ["1"] * len(names), done.stdout
+    assert done.stderr.count("outside") == len(names), done.stderr
+
+
 # Containers
 
 
