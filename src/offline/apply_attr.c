@@ -141,6 +141,47 @@ int apply_attr_is_escaped(struct apply *apply, int fd)
 	return 0;
 }
 
+/* True if the destination's object @to has @key, as the upper's object @from has it. */
+static bool apply_has_xattr(struct apply *apply, int from, int to, const char *key)
+{
+	char buf[XATTR_KEY_MAX + 1];
+	const char *stored = xattr_name_escape(apply->ns, key, buf);
+	_cleanup_free_ char *value = NULL, *other = NULL;
+	ssize_t size = stored ? sys_getxattr_alloc(from, stored, &value) : -ENODATA;
+	ssize_t other_size = sys_getxattr_alloc(to, apply->stays_layer ? stored : key, &other);
+
+	return size >= 0 && size == other_size && memcmp(value, other, (size_t)size) == 0;
+}
+
+/* How many names a list has, labels left out. */
+static size_t apply_count_names(const char *list, ssize_t size)
+{
+	size_t count = 0;
+
+	for (const char *key = list; key < list + size; key += strlen(key) + 1)
+		count += !apply_is_label(key);
+	return count;
+}
+
+bool apply_attr_is_equal(struct apply *apply, int from, int to)
+{
+	_cleanup_free_ char *ours = NULL, *theirs = NULL;
+	ssize_t size = apply_list_shown(apply, from, &ours);
+	ssize_t other_size = sys_listxattr_alloc(to, &theirs);
+
+	if (other_size > 0)
+		other_size = (ssize_t)xattr_list_filter(apply->ns, theirs, (size_t)other_size);
+	if (other_size == -EOPNOTSUPP)
+		other_size = 0;
+	if (size < 0 || other_size < 0 ||
+	    apply_count_names(ours, size) != apply_count_names(theirs, other_size))
+		return false;
+	for (const char *key = ours; key < ours + size; key += strlen(key) + 1)
+		if (!apply_is_label(key) && !apply_has_xattr(apply, from, to, key))
+			return false;
+	return true;
+}
+
 /* ---- inode flags ---- */
 
 static bool apply_has_flags(mode_t mode)

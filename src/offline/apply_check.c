@@ -129,6 +129,34 @@ static bool apply_is_replaced(const struct apply_visit *visit)
 	       memcmp(handle.bytes, origin.fid, handle.size) != 0;
 }
 
+/* Nothing of the directory @from in the upper would be given to @to but what it has. */
+static bool apply_is_dressed_alike(struct apply *apply, int from, int to, const struct statx *up,
+				   const struct statx *low)
+{
+	return from >= 0 && to >= 0 && up->stx_mode == low->stx_mode &&
+	       up->stx_uid == low->stx_uid && up->stx_gid == low->stx_gid &&
+	       apply_attr_is_equal(apply, from, to);
+}
+
+/*
+ * A directory that is merged changes whenever a name in it does, and each of those is looked at by
+ * itself. What is left are its attributes: it matters who changed them only if they are not the same.
+ */
+static bool apply_is_only_names(const struct apply_visit *visit)
+{
+	struct entry up = visit->up; /* its strings are borrowed */
+	const struct statx *low = &visit->step.low.st;
+
+	if (!S_ISDIR(up.st.stx_mode) || !S_ISDIR(low->stx_mode) || up.opaque == OPAQUE_YES ||
+	    up.redirect)
+		return false;
+	_cleanup_close_ int from = sys_open(visit->upper_fd, visit->name, O_PATH | O_DIRECTORY, 0);
+	_cleanup_close_ int to = sys_open(visit->source_fd, visit->name, O_PATH | O_DIRECTORY, 0);
+
+	entry_inherit_owner(&up, low);
+	return apply_is_dressed_alike(visit->apply, from, to, &up.st, low);
+}
+
 int apply_check_visit(struct apply_visit *visit)
 {
 	struct apply *apply = visit->apply;
@@ -138,7 +166,8 @@ int apply_check_visit(struct apply_visit *visit)
 	if (apply_is_replaced(visit))
 		apply_complain(apply, visit->path,
 			       "is another directory below than the layer was begun on");
-	else if (apply_is_changed(apply, &visit->up.st, &visit->step.low.st))
+	else if (apply_is_changed(apply, &visit->up.st, &visit->step.low.st) &&
+		 !apply_is_only_names(visit))
 		apply_complain(apply, visit->path, "was changed below since the layer has it");
 	return 0;
 }
@@ -148,6 +177,7 @@ int apply_check_visit(struct apply_visit *visit)
 int apply_check_root(struct apply *apply)
 {
 	const struct timespec *created = &apply->config->target->created;
+	_cleanup_entry_ struct entry up = ENTRY_INIT;
 	struct statx st;
 
 	/* The directory of the upper itself is older or younger than the layer, as it happens. */
@@ -155,8 +185,13 @@ int apply_check_root(struct apply *apply)
 		return 0;
 	int r = sys_stat(apply->dest_fd, "", &st);
 
+	if (r == 0)
+		r = entry_read(apply->upper_fd, "", apply->ns, &up);
+	if (r == 0)
+		entry_inherit_owner(&up, &st);
 	if (r == 0 &&
-	    apply_time_is_later(&st.stx_ctime, created->tv_sec, (uint32_t)created->tv_nsec))
+	    apply_time_is_later(&st.stx_ctime, created->tv_sec, (uint32_t)created->tv_nsec) &&
+	    !apply_is_dressed_alike(apply, apply->upper_fd, apply->dest_fd, &up.st, &st))
 		apply_complain(apply, "", "was changed below since the layer was begun");
 	return r;
 }

@@ -287,6 +287,11 @@ int apply_attr_protect(int fd, unsigned int flags);
 bool apply_attr_unprotect(int fd);
 /* Takes all private attributes off an object of the upper. */
 int apply_attr_strip(struct apply *apply, int fd);
+/*
+ * True if the extended attributes that the union shows of the upper's object @from are those of the
+ * destination's object @to.
+ */
+bool apply_attr_is_equal(struct apply *apply, int from, int to);
 /* True if the upper's object has an attribute that the destination has under another name. */
 int apply_attr_is_escaped(struct apply *apply, int fd);
 

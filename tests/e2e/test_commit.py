@@ -206,6 +206,26 @@ def test_untouched_below_is_no_conflict(make):
     assert u.read("a/one") == b"2"
 
 
+def test_names_that_others_put_beside(make):
+    """Are no conflict: of a directory that is merged only the attributes are."""
+    u = make(lower())
+    u.write("a/made", "by the union")
+    os.chmod(u / "c", 0o711)
+    u.write("c/n", "n")
+    u.umount()
+    wait_a_tick()
+    trees.write(u.low("a/other"), "by others")
+    trees.write(u.low("rootfile"), "by others")
+    commit(u)
+    assert trees.read(u.low("a/other")) == b"by others" and trees.read(u.low("a/made")) == b"by the union"
+    u.mount()
+    os.chmod(u / "c", 0o700)
+    u.umount()
+    wait_a_tick()
+    trees.write(u.low("c/other"), "by others")
+    assert "/c was changed" in refuse(u)
+
+
 def test_mounted_is_refused(make):
     u = make(lower())
     u.write("a/one", "1")
