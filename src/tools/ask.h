@@ -57,6 +57,6 @@ int ask_release(struct ask_hold *hold, struct strbuf *why);
 /* The same without waiting. Of a hold that holds nothing: nothing. */
 void ask_hold_deinit(struct ask_hold *hold);
 
-#define _cleanup_hold_ _cleanup_(ask_hold_deinit)
+#define _cleanup_ask_hold_ _cleanup_(ask_hold_deinit)
 
 #endif

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/control.h"
 #include "base/log.h"
+#include "offline/hold.h"
 #include "tools/args.h"
 #include "tools/ask.h"
 #include "tools/human.h"
@@ -275,11 +276,15 @@ static int discard_at_rest(const struct discard_args *args, const struct target 
 	return r;
 }
 
-/* Nobody may run on it meanwhile: the caller has looked. */
+/* No run may be on it meanwhile, which the caller has looked for, and no mount. */
 static int discard_remove(const struct target *target, struct strbuf *why)
 {
-	int r = run_remove_tree(target->directory);
+	_cleanup_hold_ struct hold hold = HOLD_INIT;
+	int r = hold_take(target->upper, target->work, &hold, why);
 
+	if (r < 0)
+		return r;
+	r = run_remove_tree(target->directory);
 	return r < 0 ? discard_fail(why, r, "%s: cannot be removed: %s", target->directory,
 				    strerror(-r)) :
 		       0;

@@ -473,6 +473,21 @@ def test_what_outlives_a_killed_run_has_no_files(run):
         os.kill(pid, signal.SIGKILL)
 
 
+@AS_ROOT
+def test_a_mounted_layer_is_not_removed(run):
+    run.shell("touch f", "--keep", layer(run.home))
+    os.mkdir(f"{run.home}/point")
+    options = f"lowerdir=/etc,upperdir={layer(run.home)}/upper,workdir={layer(run.home)}/work"
+    subprocess.run([VENEER, "-o", options, f"{run.home}/point"], check=True, env=run.environment())
+    try:
+        done = subprocess.run([VENEER, "discard", "-y", "--remove", layer(run.home)], capture_output=True, text=True,
+                              timeout=TIMEOUT, check=False)
+        assert done.returncode == 1 and "in use" in done.stderr
+        assert os.path.exists(f"{layer(run.home)}/upper{run.home}/f")
+    finally:
+        oscalls.umount(f"{run.home}/point")
+
+
 def kill_both(process):
     """Its called process and the keeper, with no time for either to clean up."""
     keeper = only(children(process.pid))
