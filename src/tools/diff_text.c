@@ -30,8 +30,6 @@
 /* Of diff(1): 0 the same, 1 different, 2 trouble. */
 #define DIFF_TROUBLE 2
 
-extern char **environ;
-
 /* ---- versions ---- */
 
 /* The content of @path in the union @core, in a memory file. The descriptor, or -errno. */
