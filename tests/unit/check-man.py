@@ -65,6 +65,12 @@ def main():
     faults = compare("flags", words_of_help(program_output(veneer, "--help")), flags_of_page(page1))
     faults += compare("options", set(program_output(veneer, "--list-options").split()),
                       options_of_page(page5))
+    listed = set(re.findall(r"^  ([a-z]{2,}) ", program_output(veneer, "--help").partition("Other commands")[2]
+                            .partition("\n\n")[0], re.M))
+    with open(page1, encoding="ascii") as file:
+        text = file.read()
+    faults += compare("commands", listed, set(re.findall(r"^\.It Cm ([a-z]+)\n", text, re.M)) - {"mount"})
+    faults += compare("pages", listed, {os.path.basename(page)[len("veneer-"):-2] for page in others})
     for page in others:
         command = re.fullmatch(r"veneer-(.+)\.1", os.path.basename(page)).group(1)
         help_text = program_output(veneer, command, "--help")
