@@ -48,6 +48,7 @@ struct run_keeper {
 	const char *point; /* where the union is mounted, for us and the command alone */
 	pid_t pid, daemon;
 	int inner_fd; /* the command's state directory; -1: there is none */
+	bool is_stuck; /* a process was left that cannot be ended */
 };
 
 /* ---- one byte between processes ---- */
@@ -260,7 +261,7 @@ static int run_command(struct run_keeper *keeper, int *status)
 	/* All of its namespace ends with it. */
 	if (init > 0)
 		kill(init, SIGKILL);
-	run_wait_end_all(&daemon);
+	keeper->is_stuck = !run_wait_end_all(&daemon);
 	return r;
 }
 
@@ -354,7 +355,8 @@ static int run_keeper_work(struct run_keeper *keeper, int *status)
 	run_daemon_stop(keeper);
 	cleanup_close(&keeper->inner_fd);
 	run_layer_close_inner(&keeper->plan->layer);
-	run_wait_end_all(NULL); /* whom the kernel did not tell of while others ended */
+	if (!keeper->is_stuck)
+		run_wait_end_all(NULL); /* whom the kernel did not tell of while others ended */
 	return r;
 }
 

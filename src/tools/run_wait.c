@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -23,7 +22,7 @@
 #define RUN_WAIT_GRACE_MS 2000
 #define RUN_WAIT_PAUSE_MS 5
 /* And all together: the kernel may keep one that waits for a device, say. */
-#define RUN_WAIT_MAX_MS 10000
+#define RUN_WAIT_MAX_MS 5000
 
 void run_wait_begin(sigset_t *old)
 {
@@ -131,16 +130,29 @@ static void run_wait_reap_all(void)
 		;
 }
 
-void run_wait_end_all(const struct sys_pids *except)
+static long run_wait_clock_ms(void)
 {
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000L + now.tv_nsec / 1000000L;
+}
+
+bool run_wait_end_all(const struct sys_pids *except)
+{
+	const long begin_ms = run_wait_clock_ms();
+	bool has_asked = false;
+
 	run_wait_reap_all();
-	for (int waited_ms = 0; sys_has_other_children(except); waited_ms += RUN_WAIT_PAUSE_MS) {
+	while (sys_has_other_children(except)) {
+		/* Looking for them takes its time, too. */
+		long waited_ms = run_wait_clock_ms() - begin_ms;
 		struct sys_pids left;
 		int r = sys_find_descendants(except, &left);
 
 		if (r < 0)
 			log_error("/proc: %s", strerror(-r));
-		else if (waited_ms == 0)
+		else if (!has_asked)
 			run_wait_send(&left, SIGTERM);
 		else if (waited_ms >= RUN_WAIT_GRACE_MS)
 			run_wait_send(&left, SIGKILL); /* also what was born since */
@@ -151,11 +163,12 @@ void run_wait_end_all(const struct sys_pids *except)
 			log_error("process %d, which the command left, does not end: it is not "
 				  "waited for",
 				  (int)left.items[0]);
-
+		has_asked = true;
 		sys_pids_deinit(&left);
 		run_wait_reap_all();
 		if (r < 0 || count == 0 || gives_up)
-			return;
+			return !gives_up;
 		run_wait_pause();
 	}
+	return true;
 }

@@ -4,6 +4,7 @@
 #define VENEER_TOOLS_RUN_WAIT_H
 
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "sys/process.h"
@@ -16,7 +17,10 @@ void run_wait_begin(sigset_t *old);
  * (0: that does not matter), or -errno.
  */
 int run_wait(pid_t child, pid_t parent, int *status);
-/* Ends all descendants but those of @except, and waits for that: first they are asked to. */
-void run_wait_end_all(const struct sys_pids *except);
+/*
+ * Ends all descendants but those of @except, and waits for that: first they are asked to. False after a
+ * message if one does not end.
+ */
+bool run_wait_end_all(const struct sys_pids *except);
 
 #endif

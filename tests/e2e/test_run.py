@@ -751,6 +751,26 @@ def test_what_the_command_leaves_is_ended(run, background):
     assert run.left() == []
 
 
+@AS_ROOT
+def test_what_the_kernel_keeps_is_not_waited_for(run):
+    """A process that waits for a file system which stands still cannot be ended."""
+    need("fsfreeze", "mkfs.ext4")
+    point = f"{run.home}/frozen"
+    os.mkdir(point)
+    subprocess.run(f"truncate -s 16M {run.home}/img && mkfs.ext4 -q {run.home}/img && mount -o loop {run.home}/img {point}",
+                   shell=True, check=True)
+    try:
+        subprocess.run(["fsfreeze", "-f", point], check=True)
+        try:
+            done = run("--discard", "--write", point, "sh", "-c", f"touch {point}/x >/dev/null 2>&1 & sleep 0.2; exit 3")
+        finally:
+            subprocess.run(["fsfreeze", "-u", point], check=True)
+        assert done.returncode == 3 and "not waited for" in done.stderr
+        assert wait_until(lambda: not run.left(), 5)
+    finally:
+        oscalls.umount(point)
+
+
 @pytest.mark.parametrize("whom", ["veneer", "keeper", "daemon"])
 def test_killed_it_leaves_nothing(run, whom):
     process = run.start("--discard", "sh", "-c", "sleep 1000 & setsid sleep 1000 & echo up; wait",
