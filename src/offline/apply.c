@@ -71,6 +71,9 @@ static int apply_open_dirs(struct apply *apply)
 		r = apply_open_path(apply, apply->dest_real, &apply->dest_fd);
 	if (r == 0 && !apply->config->is_held)
 		r = hold_take(target->upper, target->work, &apply->hold, apply->why);
+	/* Live or not: of what the mount lies over the daemon has no lock. */
+	if (r == 0)
+		r = hold_take_dest(apply->dest_real, &apply->dest_hold, apply->why);
 	if (r == 0)
 		r = sys_stat(apply->upper_fd, "", &upper);
 	if (r == 0)
@@ -147,7 +150,7 @@ int apply_open(const struct apply_config *config, struct apply **applyp, struct 
 	apply->why = why;
 	apply->upper_fd = apply->work_fd = apply->dest_fd = -1;
 	apply->index_fd = apply->journal_fd = -1;
-	apply->hold = HOLD_INIT;
+	apply->hold = apply->dest_hold = HOLD_INIT;
 	apply->is_root_user = geteuid() == 0;
 	int r = apply_init(apply);
 
@@ -259,6 +262,7 @@ void apply_free(struct apply *apply)
 		close(apply->touched[i].fd);
 	free(apply->touched);
 	hold_deinit(&apply->hold);
+	hold_deinit(&apply->dest_hold);
 	core_free(apply->below);
 	core_free(apply->shown);
 	apply_plan_deinit(apply);

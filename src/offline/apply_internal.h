@@ -84,7 +84,7 @@ struct apply_groups {
 struct apply {
 	const struct apply_config *config;
 	enum xattr_namespace ns;
-	struct hold hold;
+	struct hold hold, dest_hold;
 	int upper_fd, work_fd, dest_fd; /* open for reading */
 	int index_fd; /* -1: there is no index */
 	int journal_fd; /* the directory; -1: there is none yet */

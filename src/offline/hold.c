@@ -147,15 +147,24 @@ static int hold_find_overlay(const struct statx *upper, struct strbuf *point)
 
 /* ---- locks ---- */
 
-static int hold_lock(const char *path, int *fdp, struct strbuf *why)
+/* Some network file systems lock only what is open for writing, which no directory is. */
+static bool hold_has_no_locks(int r)
+{
+	return r == -EBADF || r == -ENOLCK || r == -EOPNOTSUPP || r == -ENOSYS;
+}
+
+static int hold_lock(const char *path, bool is_layer, int *fdp, struct strbuf *why)
 {
 	_cleanup_close_ int fd = sys_open_path(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int r = fd < 0 ? fd : sys_flock_exclusive(fd);
 
+	if (fd >= 0 && !is_layer && hold_has_no_locks(r))
+		r = 0;
+
 	if (r == -EWOULDBLOCK) {
 		strbuf_append_format(why,
 				     "%s is in use by a mount of veneer or by another command: "
-				     "unmount it first",
+				     "unmount it first, or wait until that is done",
 				     path);
 		return -EBUSY;
 	}
@@ -166,24 +175,36 @@ static int hold_lock(const char *path, int *fdp, struct strbuf *why)
 	return r;
 }
 
-int hold_take(const char *upper, const char *work, struct hold *hold, struct strbuf *why)
+/* -EBUSY if a kernel overlay writes into it. */
+static int hold_check_overlay(int fd, const char *path, struct strbuf *why)
 {
 	_cleanup_strbuf_ struct strbuf point = STRBUF_INIT;
 	struct statx st;
-	int r;
+	int r = sys_stat(fd, "", &st);
 
-	*hold = HOLD_INIT;
-	r = hold_lock(upper, &hold->upper, why);
-	if (r == 0 && work)
-		r = hold_lock(work, &hold->work, why);
 	if (r == 0)
-		r = sys_stat(hold->upper, "", &st);
-	if (r < 0)
-		return r;
-	r = hold_find_overlay(&st, &point);
+		r = hold_find_overlay(&st, &point);
 	if (r <= 0)
 		return r;
-	strbuf_append_format(why, "%s is the upper of the overlay at %s: unmount it first", upper,
+	strbuf_append_format(why, "%s is the upper of the overlay at %s: unmount it first", path,
 			     point.length ? point.data : "(somewhere)");
 	return -EBUSY;
+}
+
+int hold_take(const char *upper, const char *work, struct hold *hold, struct strbuf *why)
+{
+	*hold = HOLD_INIT;
+	int r = hold_lock(upper, true, &hold->upper, why);
+
+	if (r == 0 && work)
+		r = hold_lock(work, true, &hold->work, why);
+	return r < 0 ? r : hold_check_overlay(hold->upper, upper, why);
+}
+
+int hold_take_dest(const char *dest, struct hold *hold, struct strbuf *why)
+{
+	*hold = HOLD_INIT;
+	int r = hold_lock(dest, false, &hold->upper, why);
+
+	return r < 0 ? r : hold_check_overlay(hold->upper, dest, why);
 }

@@ -23,6 +23,11 @@ struct hold {
  * it mounted, or is changing it. hold_deinit() in any case.
  */
 int hold_take(const char *upper, const char *work, struct hold *hold, struct strbuf *why);
+/*
+ * The same for a directory that is merged into, which need not be a layer: -EBUSY it is the upper of a
+ * mount, or another command merges into it. A file system without locks has none.
+ */
+int hold_take_dest(const char *dest, struct hold *hold, struct strbuf *why);
 void hold_deinit(struct hold *hold);
 
 #define _cleanup_hold_ _cleanup_(hold_deinit)
