@@ -418,7 +418,7 @@ int core_setattr(struct core *core, const struct core_call *call, uint64_t id,
 
 	if (!node)
 		return -ESTALE;
-	int r = core->read_only ? -EROFS : attr_set(core, call, node, set);
+	int r = core_refuses_changes(core) ? -EROFS : attr_set(core, call, node, set);
 
 	if (r == 0)
 		r = attr_get(core, node, attr);
@@ -494,7 +494,7 @@ static int attr_set_fsflags(struct core *core, const struct core_call *call, str
 {
 	const unsigned int kept = FS_APPEND_FL | FS_IMMUTABLE_FL;
 	unsigned int real;
-	int r = core->read_only ? -EROFS : copyup_node(core, call, node, COPYUP_META);
+	int r = core_refuses_changes(core) ? -EROFS : copyup_node(core, call, node, COPYUP_META);
 
 	if (r < 0)
 		return r;

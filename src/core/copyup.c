@@ -579,7 +579,7 @@ static int copyup_ensure(struct core *core, const struct core_call *call, struct
 
 	if (node_satisfies(node, what))
 		return 0;
-	if (core->read_only)
+	if (core_refuses_changes(core))
 		return -EROFS;
 	bool link_up = node_has(node, NODE_INDEXED) && !node_has(node, NODE_UPPER);
 

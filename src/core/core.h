@@ -149,6 +149,8 @@ void core_trim(struct core *core);
 
 /* True if nothing can be written (no upper, or read_only). */
 bool core_is_read_only(const struct core *core);
+/* True if a commit that is not finished was found by core_resume(): changes are -EROFS since. */
+bool core_is_half_done(const struct core *core);
 /*
  * Before the first call: files are changed without core_open() before. What that would have
  * refused is refused to the change. Takes core_can_reopen().
@@ -414,7 +416,8 @@ struct core_pause;
 int core_pause(struct core *core, enum core_change change, struct core_pause **pausep,
 	       unsigned int *written);
 /*
- * The layers are what they are now. Every known object finds its parts anew; one that is not there
+ * The layers are what they are now; if a commit of them has only half happened, nothing is changed
+ * in them until the same call finds it finished. Every known object finds its parts anew; one that is not there
  * any more is as if removed, as is one that is open by a backing: those keep their file. Says whose
  * attributes are to be forgotten before anybody goes on.
  */
@@ -434,6 +437,8 @@ struct core_discard {
 	char remains[CORE_DISCARD_MAX]; /* what is to be deleted yet; "" */
 };
 
+/* 0, or -EROFS with a sentence in @why: nothing can be discarded, as things are. */
+int core_check_discard(const struct core *core, struct strbuf *why);
 /*
  * Takes all that the upper holds away, except what is to be kept and the directories above that.
  * It is in the work directory afterwards: core_discard_remains() deletes it, at any time. 0, or

@@ -81,7 +81,7 @@ int target_open(struct core *core, const struct core_call *call, uint64_t parent
 
 	if (r < 0)
 		return r;
-	r = core->read_only ? -EROFS : attr_check_names(target->dir, removes);
+	r = core_refuses_changes(core) ? -EROFS : attr_check_names(target->dir, removes);
 	if (r == 0)
 		r = copyup_node(core, call, target->dir, COPYUP_META);
 	if (r == 0)
@@ -475,7 +475,7 @@ static int tmpfile_adopt(struct core *core, struct creation *c, struct core_entr
 static int tmpfile_make_for(struct core *core, struct creation *c, struct node *dir)
 {
 	struct place place;
-	int r = core->read_only ? -EROFS : attr_check_names(dir, false);
+	int r = core_refuses_changes(core) ? -EROFS : attr_check_names(dir, false);
 
 	if (r < 0)
 		return r;

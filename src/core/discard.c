@@ -386,15 +386,26 @@ static int discard_into(struct core *core, struct core_discard *discard, int tra
 	return discard_all(core, &level);
 }
 
-int core_discard(struct core *core, struct core_discard *discard, struct strbuf *why)
+int core_check_discard(const struct core *core, struct strbuf *why)
 {
-	if (core->read_only) {
+	if (core->read_only)
 		strbuf_append_string(why, "nothing can be written here: there is nothing to "
 					  "discard");
-		return -EROFS;
-	}
+	else if (core_is_half_done(core))
+		strbuf_append_string(why, "a commit was begun and is not finished: part of what it "
+					  "moves is here, and part is below; run veneer commit "
+					  "again first");
+	return core_refuses_changes(core) ? -EROFS : 0;
+}
+
+int core_discard(struct core *core, struct core_discard *discard, struct strbuf *why)
+{
+	int r = core_check_discard(core, why);
+
+	if (r < 0)
+		return r;
 	workdir_temp_name(core, discard->remains);
-	int r = upper_mkdir(core->work.fd, discard->remains, 0700);
+	r = upper_mkdir(core->work.fd, discard->remains, 0700);
 	_cleanup_close_ int fd =
 		r < 0 ? r : sys_open(core->work.fd, discard->remains, O_PATH | O_DIRECTORY, 0);
 

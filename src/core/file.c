@@ -37,7 +37,7 @@ static int file_check_open(struct core *core, const struct node *node, int flags
 {
 	if ((flags & O_ACCMODE) == O_RDONLY)
 		return 0;
-	if (core->read_only)
+	if (core_refuses_changes(core))
 		return -EROFS;
 	if (node_has(node, NODE_IMMUTABLE))
 		return -EPERM;
@@ -120,7 +120,7 @@ static int file_begin_change(struct core *core, const struct core_call *call, ui
 
 	if (r < 0)
 		return r;
-	r = core->read_only ? -EROFS : node_has(node, NODE_IMMUTABLE) ? -EPERM : 0;
+	r = core_refuses_changes(core) ? -EROFS : node_has(node, NODE_IMMUTABLE) ? -EPERM : 0;
 	if (r == 0)
 		r = copyup_node(core, call, node, COPYUP_DATA);
 	if (r == 0)

@@ -3,6 +3,8 @@
 #ifndef VENEER_CORE_INTERNAL_H
 #define VENEER_CORE_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "core/ahead.h"
 #include "core/budget.h"
 #include "core/core.h"
@@ -67,6 +69,8 @@ struct core {
 	struct budget budget;
 	struct listing_cache listings;
 	struct workdir work;
+	atomic_bool
+		is_half_done; /* a commit of the layers is: they are not changed until it is done */
 	struct progress progress;
 	struct ahead ahead;
 	struct idtable *handles; /* open directories */
@@ -82,6 +86,12 @@ struct core {
 static inline const char *core_key(const struct core *core, enum xattr_private which)
 {
 	return xattr_private_name(core->ns, which);
+}
+
+/* True if nothing may be written: EROFS. */
+static inline bool core_refuses_changes(const struct core *core)
+{
+	return core->read_only || atomic_load(&core->is_half_done);
 }
 
 /* True if reads of what lies in @layer must leave access times alone: those of lowers never change. */

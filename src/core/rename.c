@@ -602,7 +602,7 @@ int core_rename(struct core *core, const struct core_call *call, uint64_t parent
 	if (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) ||
 	    (flags & RENAME_NOREPLACE && flags & RENAME_EXCHANGE))
 		return -EINVAL;
-	if (core->read_only)
+	if (core_refuses_changes(core))
 		return -EROFS;
 	int e = rename_prepare_dir(&r, &r.from.at, parent, name);
 

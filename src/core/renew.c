@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "core/datafd.h"
 #include "core/index.h"
 #include "core/lookup.h"
@@ -530,8 +531,21 @@ static bool renew_is_news(const struct node *node)
 	return node_is_dir(node) ? !node_has(node, NODE_STEADY) : node_has(node, NODE_STALE);
 }
 
+/* Whoever goes on with a commit goes by what it found at its beginning: the upper must not change. */
+static void renew_note_commit(struct core *core)
+{
+	bool is_half_done = workdir_is_half_done(core);
+
+	if (is_half_done)
+		log_warning(
+			"a commit was begun and is not finished: nothing can be changed in this "
+			"mount until veneer commit was run again");
+	atomic_store(&core->is_half_done, is_half_done);
+}
+
 void core_resume(struct core *core, struct core_pause *pause, const struct core_watcher *watcher)
 {
+	renew_note_commit(core);
 	/* A number may be another object's now. */
 	recall_clear(&core->recall);
 	renew_dirs(core, pause);

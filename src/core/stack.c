@@ -255,6 +255,11 @@ bool core_is_read_only(const struct core *core)
 	return core->read_only;
 }
 
+bool core_is_half_done(const struct core *core)
+{
+	return atomic_load(&core->is_half_done);
+}
+
 bool core_uses_user_xattrs(const struct core *core)
 {
 	return core->ns == XATTR_USER;

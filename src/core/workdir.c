@@ -23,6 +23,7 @@
 #define WORKDIR_INCOMPAT "incompat"
 #define WORKDIR_VOLATILE "volatile"
 #define WORKDIR_COMMIT "veneer-commit" /* the journal of offline/apply_journal.c */
+#define WORKDIR_PLAN "plan"
 #define WORKDIR_DIRTY "dirty"
 
 /* Appends the sentence and returns the errno it explains. */
@@ -124,6 +125,18 @@ static int workdir_check_features(struct core *core, const char *path, struct st
 		"it is whole, or do not mind, remove %s/" WORKDIR_NAME "/" WORKDIR_INCOMPAT
 		"/" WORKDIR_VOLATILE,
 		path, path);
+}
+
+/* Without a plan nothing was changed yet, or all was done. */
+bool workdir_is_half_done(const struct core *core)
+{
+	struct statx st;
+
+	if (core->work.fd < 0)
+		return false;
+	int r = sys_stat(core->work.fd, WORKDIR_INCOMPAT "/" WORKDIR_COMMIT "/" WORKDIR_PLAN, &st);
+
+	return r != -ENOENT && r != -ENOTDIR;
 }
 
 /* ---- making `work` ---- */

@@ -38,6 +38,8 @@ struct workdir {
  */
 int workdir_init(struct core *core, enum core_xattrs xattrs, int basefd, int upperfd,
 		 const char *path, struct strbuf *why);
+/* True if what was begun to be committed is not all committed yet; or if nobody can tell. */
+bool workdir_is_half_done(const struct core *core);
 /* Removes what is left, but not what marks a volatile layer; releases the lock. */
 void workdir_deinit(struct core *core);
 /*

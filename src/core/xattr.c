@@ -254,7 +254,7 @@ static int xattr_apply(struct core *core, const struct core_call *call, struct n
 static int xattr_change(struct core *core, const struct core_call *call, uint64_t node_id,
 			const struct xattr_change *change)
 {
-	if (core->read_only)
+	if (core_refuses_changes(core))
 		return -EROFS;
 	if (!change->key)
 		return -EOPNOTSUPP; /* too long once it is escaped */

@@ -265,14 +265,10 @@ static int errand_discard_words(struct errand *errand, struct core_discard *disc
 {
 	struct errands *errands = errand->errands;
 	struct core_pause *pause;
-	int r;
+	int r = core_check_discard(errands->report->core, why);
 
-	if (core_is_read_only(errands->report->core)) {
-		strbuf_append_string(why, "nothing can be written here: there is nothing to "
-					  "discard");
-		return -EROFS;
-	}
-	r = errand_stop_union(errand, CORE_CHANGE_DISCARD, &pause, why);
+	if (r == 0)
+		r = errand_stop_union(errand, CORE_CHANGE_DISCARD, &pause, why);
 	if (r < 0)
 		return r;
 	r = core_discard(errands->report->core, discard, why);

@@ -293,6 +293,7 @@ static void report_fill(const struct report *report, const struct report_json *j
 	report_add_layers(report, json);
 	report_add_path(report, json, "workdir", report->options->workdir);
 	report_add_options(report, json);
+	report_add_bool(json, "unfinished_commit", core_is_half_done(report->core));
 	report_add_transport(report, json);
 	report_add_requests(report, json);
 	report_add_copyups(report, json, &counts);

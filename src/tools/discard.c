@@ -2,6 +2,7 @@
 #include "tools/discard.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include "base/control.h"
 #include "base/log.h"
 #include "offline/hold.h"
+#include "sys/file.h"
 #include "tools/args.h"
 #include "tools/ask.h"
 #include "tools/human.h"
@@ -25,6 +27,9 @@ enum {
 	DISCARD_KEY_KEEP_FROM,
 	DISCARD_KEY_REMOVE,
 };
+
+/* Of a commit that is not finished, below `work` (offline/apply_journal.c). */
+#define DISCARD_PLAN "incompat/veneer-commit/plan"
 
 struct discard_args {
 	struct args_target target;
@@ -276,12 +281,39 @@ static int discard_at_rest(const struct discard_args *args, const struct target 
 	return r;
 }
 
+/* What a commit that broke off has moved below would stay there, under names that nobody knows. */
+static int discard_check_commit(const struct target *target, const struct hold *hold,
+				struct strbuf *why)
+{
+	struct statx st;
+	_cleanup_close_ int work = sys_open(hold->work, "work", O_PATH | O_DIRECTORY, 0);
+
+	if (work < 0)
+		return work == -ENOENT ? 0 : work;
+	int r = sys_stat(work, DISCARD_PLAN, &st);
+
+	/* The mode that root of a user namespace gave it keeps its owner out. */
+	if (r == -EACCES) {
+		r = sys_chmod(work, 0700);
+		if (r == 0)
+			r = sys_stat(work, DISCARD_PLAN, &st);
+	}
+	if (r == 0)
+		return discard_fail(why, -EBUSY,
+				    "%s: a commit was begun and is not finished: run veneer commit "
+				    "again first",
+				    target->name);
+	return r == -ENOENT ? 0 : r;
+}
+
 /* No run may be on it meanwhile, which the caller has looked for, and no mount. */
 static int discard_remove(const struct target *target, struct strbuf *why)
 {
 	_cleanup_hold_ struct hold hold = HOLD_INIT;
 	int r = hold_take(target->upper, target->work, &hold, why);
 
+	if (r == 0 && target->work)
+		r = discard_check_commit(target, &hold, why);
 	if (r < 0)
 		return r;
 	r = run_remove_tree(target->directory);

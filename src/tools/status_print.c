@@ -88,6 +88,14 @@ static void status_print_options(const json_t *report)
 	putchar('\n');
 }
 
+static void status_print_commit(const json_t *report)
+{
+	if (!json_is_true(json_object_get(report, "unfinished_commit")))
+		return;
+	status_print_label("commit");
+	puts("begun and not finished: nothing can be changed until veneer commit was run again");
+}
+
 /* A daemon that was started before this program was installed may not say why. */
 static void status_print_why(const char *what, const char *name, const char *why)
 {
@@ -196,6 +204,7 @@ void status_print(const char *mount_point, const json_t *report)
 	status_print_head(mount_point, report);
 	status_print_layers(report);
 	status_print_options(report);
+	status_print_commit(report);
 	status_print_transport(report);
 	status_print_caches(report);
 	status_print_copyups(report);

@@ -1,5 +1,6 @@
 """`veneer commit`: afterwards what is below shows by itself what the union showed."""
 
+import errno
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from commit_scenarios import (INDEX_SCENARIOS, SCENARIOS, hard_links, lower, mov
 from contenders import VENEER, MountError
 from trees import Dir, File
 
+FAULTY = os.path.abspath(os.environ.get("VENEER_FAULTS", VENEER + "-faults"))
 FEATURES = ["redirect_dir=on", "metacopy=on"]
 INDEXED = [*FEATURES, "index=on"]
 
@@ -416,8 +418,7 @@ def test_unfinished_goes_on_to_where_it_began(make, scratch):
     u.umount()
     copy = os.path.join(u.base, "copy")
     subprocess.run(["cp", "-a", u.low(), copy], check=True)
-    faulty = os.environ.get("VENEER_FAULTS", VENEER + "-faults")
-    subprocess.run([faulty, "commit", "--to", copy, *commands.layers_of(u)], check=False, capture_output=True,
+    subprocess.run([FAULTY, "commit", "--to", copy, *commands.layers_of(u)], check=False, capture_output=True,
                    env={**os.environ, "VENEER_FAULT": "12:kill"}, stdin=subprocess.DEVNULL)
     assert copy in refuse(u)
     commit(u, "--to", copy)
@@ -450,6 +451,105 @@ def test_live(make, scenario):
     want = u.snapshot()
     u.umount()
     same(want, trees.snapshot(u.low()))
+
+
+def break_off(u, number, what="kill"):
+    """A commit of the live mount that gets so far; true if that was not to its end."""
+    done = subprocess.run([FAULTY, "commit", "-y", u.mnt], check=False, capture_output=True, stdin=subprocess.DEVNULL,
+                          env={**os.environ, "VENEER_FAULT": f"{number}:{what}"}, timeout=60)
+    return done.returncode != 0
+
+
+def is_unfinished(u):
+    return json.loads(commands.ask("status", "--json", u.mnt))["mounts"][0]["unfinished_commit"]
+
+
+def refusals(u):
+    """Every way to change something; the errors."""
+    changes = {
+        "mkdir": lambda: os.mkdir(u / "newdir"),
+        "create": lambda: u.write("newfile", "x"),
+        "append": lambda: u.append("stays", "x"),
+        "truncate": lambda: os.truncate(u / "stays", 1),
+        "unlink": lambda: os.unlink(u / "stays"),
+        "rename": lambda: os.rename(u / "stays", u / "moved"),
+        "link": lambda: os.link(u / "stays", u / "linked"),
+        "symlink": lambda: os.symlink("x", u / "symlink"),
+        "mknod": lambda: os.mknod(u / "fifo", 0o10644),
+        "tmpfile": lambda: os.close(os.open(u.mnt, os.O_TMPFILE | os.O_RDWR, 0o600)),
+        "chmod": lambda: os.chmod(u / "stays", 0o600),
+        "chmod root": lambda: os.chmod(u.mnt, 0o700),
+        "utime": lambda: os.utime(u / "stays", (1, 1)),
+        "setxattr": lambda: os.setxattr(u / "stays", "user.x", b"x"),
+        "rmdir": lambda: os.rmdir(u / "hollow"),
+    }
+    found = {}
+    for name, change in changes.items():
+        try:
+            change()
+            found[name] = None
+        except OSError as error:
+            found[name] = error.errno
+    return found
+
+
+@pytest.mark.veneer_only("the kernel's mounts cannot stand still")
+@pytest.mark.skipif(not os.path.exists(FAULTY), reason="no veneer-faults")
+@pytest.mark.parametrize("what", ["kill", "ENOSPC"])
+@pytest.mark.parametrize("data", ["data=served", "data=passthrough"])
+def test_live_broken_off(make, what, data):
+    """Nothing changes until the same command has finished it; then all is as it would have been."""
+    u = make({"ld": {"f": "lower"}, "sub": {"deep": {"x": "x"}}, "stays": "stays", "hollow": {}}, opts=[*FEATURES, data])
+    seen = set()
+    for number in range(1, 100):
+        os.rename(u / "ld", u / "ren")
+        os.rename(u / "sub/deep", u / "ren/deep")
+        u.write("new", f"new {number}")
+        want = u.snapshot(nlink=False)
+        with open(u / "stays", "rb") as reader, open(u / "stays", "r+b", buffering=0) as writer:
+            if data == "data=passthrough":
+                writer.close()
+            if not break_off(u, number, what):
+                break
+            planned = os.path.exists(f"{u.work}/work/incompat/veneer-commit/plan")
+            assert trees.wait_until(lambda: is_unfinished(u) == planned)  # pylint: disable=cell-var-from-loop
+            seen.add(planned)
+            if planned:
+                assert set(refusals(u).values()) == {errno.EROFS}
+                if data == "data=served":
+                    with pytest.raises(OSError, match="Read-only file system"):
+                        writer.write(b"X")
+                assert reader.read() == b"stays" and u.read("stays") == b"stays"
+                os.listdir(u.mnt)
+                done = commands.run("discard", "-y", u.mnt)
+                assert done.returncode == 1 and "veneer commit" in done.stderr
+        commands.ask("commit", "-y", u.mnt)
+        same(want, u.snapshot(nlink=False))
+        same(want, trees.snapshot(u.low()))
+        assert not any(name.startswith(".veneer") for name in os.listdir(u.low()))
+        # writable again, and back to the beginning
+        os.rename(u / "ren/deep", u / "sub/deep")
+        os.rename(u / "ren", u / "ld")
+        os.unlink(u / "new")
+        commands.ask("commit", "-y", u.mnt)
+    else:
+        pytest.fail("there is no end of changes")
+    assert seen == {True, False} and number > 10
+
+
+@pytest.mark.veneer_only("the kernel's mounts cannot stand still")
+@pytest.mark.skipif(not os.path.exists(FAULTY), reason="no veneer-faults")
+def test_broken_off_is_not_discarded(make):
+    """Neither live nor at rest: part of what moves is below by then."""
+    u = make({"ld": {"f": "lower"}})
+    os.rename(u / "ld", u / "ren")
+    assert break_off(u, 12)
+    assert trees.wait_until(lambda: is_unfinished(u)) and "not finished" in commands.ask("status", u.mnt)
+    u.umount()
+    done = commands.run("discard", "-y", *commands.layers_of(u))
+    assert done.returncode == 1 and "run veneer commit again" in done.stderr
+    commit(u)
+    assert trees.read(u.low("ren/f")) == b"lower" and os.listdir(u.low()) == ["ren"]
 
 
 @pytest.mark.veneer_only("the kernel's mounts cannot stand still")

@@ -1,6 +1,7 @@
 """`veneer discard`: a layer forgets, on a live mount at once for everybody, at rest, and with paths that are kept."""
 
 import errno
+import json
 import mmap
 import os
 import random
@@ -170,6 +171,7 @@ def test_a_file_that_was_copied_up_is_the_same(union):
     assert os.stat(u / "d/f").st_ino == before
 
 
+@pytest.mark.deviation("D-38")
 def test_who_appends_goes_on_at_the_end(union):
     """However long the file was before."""
     u = union(LOWER, opts=["data=served"])
@@ -207,6 +209,27 @@ def test_kept_below_what_hid_the_lower(union):
     assert sorted(os.listdir(u / "d")) == ["f", "sub"]
     u.remount()
     assert os.listdir(u / "d/sub") == ["new"]
+
+
+@pytest.mark.skipif(not os.path.exists(FAULTY), reason="no veneer-faults")
+def test_a_kept_layer_half_committed_is_not_removed(union, tmp_path):
+    u = union({"ld": {"f": "lower"}}, opts=["data=served", "redirect_dir=on"], guard=False)
+    os.rename(u / "ld", u / "ren")
+    u.umount()
+    subprocess.run([FAULTY, "commit", *commands.layers_of(u)], check=False, capture_output=True, stdin=subprocess.DEVNULL,
+                   env={**os.environ, "VENEER_FAULT": "12:kill"}, timeout=60)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    subprocess.run(["cp", "-a", u.upper, kept / "upper"], check=True)
+    subprocess.run(["cp", "-a", u.work, kept / "work"], check=True)
+    (kept / "layer.json").write_text(json.dumps({
+        "schema": "veneer-layer", "version": 1, "created": {"s": 1, "ns": 0}, "cross_mounts": False, "userxattr": False,
+        "lowers": [{"path": u.lowers[0], "data_only": False}], "command": []}))
+    done = commands.run("discard", "-y", "--remove", kept)
+    assert done.returncode == 1 and "run veneer commit again" in done.stderr
+    shutil.rmtree(kept / "work/work/incompat")
+    assert commands.run("discard", "-y", "--remove", kept).returncode == 0
+    assert not kept.exists()
 
 
 def test_what_cannot_be_kept_alone(union):
@@ -531,6 +554,7 @@ print(count)
 """
 
 
+@pytest.mark.deviation("D-38")
 @pytest.mark.parametrize("opts", WAYS, ids=lambda opts: ",".join(opts))
 def test_while_others_work(union, opts):
     """No error but those that removal gives, no stale data, and at the end the lower."""
