@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "offline/apply_internal.h"
 #include "offline/mutate.h"
@@ -21,6 +22,30 @@ static bool apply_is_same(const struct statx *a, const struct statx *b)
 static bool apply_is_move(const struct apply_move *move, const struct statx *st)
 {
 	return st->stx_ino == move->ino && sys_stat_dev(st) == move->dev;
+}
+
+/*
+ * Opens the file @fd (O_PATH) for its data. One that its owner has kept himself out of lets him in for
+ * the moment; a run that is killed in between leaves it with that.
+ */
+static int apply_open_data(int fd, int flags)
+{
+	int data = sys_reopen(fd, flags);
+	struct statx st;
+
+	if (data != -EACCES)
+		return data;
+	int r = sys_stat(fd, "", &st);
+
+	if (r == 0)
+		r = mutate_chmod(fd, (st.stx_mode & 07777) | 0600);
+	if (r < 0)
+		return data;
+	data = sys_reopen(fd, flags);
+	r = mutate_chmod(fd, st.stx_mode & 07777);
+	if (r < 0 && data >= 0)
+		close(data);
+	return r < 0 ? r : data;
 }
 
 /* ---- copying ---- */
@@ -134,7 +159,7 @@ static int apply_copy_own(const struct apply_job *job)
 	_cleanup_close_ int data = -1;
 
 	if (S_ISREG(job->up.st.stx_mode)) {
-		data = sys_open(job->fromfd, job->from, O_RDONLY, 0);
+		data = apply_open_data(job->fd, O_RDONLY);
 		if (data < 0)
 			return data;
 	}
@@ -203,7 +228,7 @@ static int apply_dress_data(const struct apply_job *job, int fd)
 	apply_attr_unprotect(fd);
 	r = sys_stat(fd, "", &st);
 	if (r == 0 && st.stx_size != job->up.st.stx_size) {
-		_cleanup_close_ int open = sys_reopen(fd, O_WRONLY);
+		_cleanup_close_ int open = apply_open_data(fd, O_WRONLY);
 
 		r = open < 0 ? open : mutate_truncate(open, job->up.st.stx_size);
 	}
@@ -224,7 +249,7 @@ static int apply_meta_here(const struct apply_job *job)
 	/* Other names of it are other files to the union, and stay as they are. */
 	if (st.stx_nlink == 1 || apply_is_indexed(job->apply, &job->up.st))
 		return apply_dress_data(job, fd);
-	_cleanup_close_ int data = sys_reopen(fd, O_RDONLY);
+	_cleanup_close_ int data = apply_open_data(fd, O_RDONLY);
 
 	return data < 0 ? data : apply_copy_file(job, data, NULL);
 }
@@ -251,7 +276,7 @@ static int apply_meta_moved(const struct apply_job *job, const struct apply_move
 	if (r == -ENOENT)
 		return apply_meta_here(job); /* it has been brought */
 	if (move->is_copied) {
-		_cleanup_close_ int data = sys_reopen(fd, O_RDONLY);
+		_cleanup_close_ int data = apply_open_data(fd, O_RDONLY);
 
 		return data < 0 ? data : apply_copy_file(job, data, NULL);
 	}

@@ -37,6 +37,7 @@ struct apply_dir {
 	struct apply_place place;
 	size_t parent; /* index; of the root its own */
 	size_t move; /* that brings it here; APPLY_NONE: it is here, or made */
+	bool is_written; /* names in it change below; while planning only */
 };
 
 /* An object of the destination that has to go somewhere else. */
@@ -235,6 +236,13 @@ int apply_check_visit(struct apply_visit *visit);
 int apply_check_hidden(struct apply_visit *visit);
 int apply_check_root(struct apply *apply);
 void apply_complain(struct apply *apply, const char *path, const char *what);
+
+/* ---- apply_ready.c ---- */
+
+/* Refuses what will not let the directory of the plan be changed below, where it is @source_fd. */
+int apply_check_ready(struct apply *apply, size_t dir, int upper_fd, int source_fd);
+/* The same for the directories that get names which only the index knows. */
+int apply_check_extras_ready(struct apply *apply);
 
 /* ---- apply_table.c ---- */
 

@@ -151,12 +151,29 @@ static void apply_move_metas(struct apply *apply)
 
 /* ---- stages ---- */
 
-/* Id of the mount that the directory @source of the destination lies on. */
-static int apply_mount_of(struct apply *apply, const char *source, unsigned long long *mount)
+/* Within which a rename is possible: one mount, and of its file system one subvolume. */
+struct apply_room {
+	unsigned long long mount;
+	dev_t dev;
+};
+
+static bool apply_is_same_room(const struct apply_room *a, const struct apply_room *b)
+{
+	return a->mount == b->mount && a->dev == b->dev;
+}
+
+/* That of the directory @source of the destination. */
+static int apply_room_of(struct apply *apply, const char *source, struct apply_room *room)
 {
 	_cleanup_close_ int fd = apply_open_at(apply->dest_fd, source, O_PATH | O_DIRECTORY);
+	struct statx st;
+	int r = fd < 0 ? fd : sys_mount_id(fd, &room->mount);
 
-	return fd < 0 ? fd : sys_mount_id(fd, mount);
+	if (r == 0)
+		r = sys_stat(fd, "", &st);
+	if (r == 0)
+		room->dev = sys_stat_dev(&st);
+	return r;
 }
 
 /* Whether things can be put there meanwhile: it stays where it is, and may be written. */
@@ -169,15 +186,15 @@ static bool apply_is_fit_for_stages(struct apply *apply, const char *path)
 	       sys_may_access(fd, "", W_OK | X_OK);
 }
 
-/* The topmost directory on the mount of @source that is fit for it; -EACCES: there is none. */
+/* The topmost directory in the room of @source that is fit for it; -EACCES: there is none. */
 static int apply_find_top(struct apply *apply, const char *source, char **top,
-			  unsigned long long *mount)
+			  struct apply_room *room)
 {
 	_cleanup_free_ char *at = apply_parent(source);
-	int r = at ? apply_mount_of(apply, at, mount) : -ENOMEM;
-	unsigned long long here = *mount;
+	int r = at ? apply_room_of(apply, at, room) : -ENOMEM;
+	struct apply_room here = *room;
 
-	while (r == 0 && here == *mount) {
+	while (r == 0 && apply_is_same_room(&here, room)) {
 		if (apply_is_fit_for_stages(apply, at)) {
 			free(*top);
 			*top = strdup(at);
@@ -190,17 +207,17 @@ static int apply_find_top(struct apply *apply, const char *source, char **top,
 
 		free(at);
 		at = parent;
-		r = parent ? apply_mount_of(apply, parent, &here) : -ENOMEM;
+		r = parent ? apply_room_of(apply, parent, &here) : -ENOMEM;
 	}
 	return r < 0 ? r : *top ? 0 : -EACCES;
 }
 
 /* Of the directory of the plan, or where it will be made. */
-static int apply_mount_of_dir(struct apply *apply, size_t dir, unsigned long long *mount)
+static int apply_room_of_dir(struct apply *apply, size_t dir, struct apply_room *room)
 {
 	while (!apply->dirs[dir].place.source && dir != 0)
 		dir = apply->dirs[dir].parent;
-	return apply_mount_of(apply, apply->dirs[dir].place.source, mount);
+	return apply_room_of(apply, apply->dirs[dir].place.source, room);
 }
 
 static int apply_name_stage(struct apply *apply, size_t number)
@@ -208,8 +225,8 @@ static int apply_name_stage(struct apply *apply, size_t number)
 	struct apply_move *move = &apply->moves[number];
 	_cleanup_free_ char *top = NULL;
 	char name[NAME_MAX];
-	unsigned long long mount, to;
-	int r = apply_find_top(apply, move->source, &top, &mount);
+	struct apply_room room, to;
+	int r = apply_find_top(apply, move->source, &top, &room);
 
 	if (r == -EACCES)
 		return apply_fail(apply, -ENOTSUP,
@@ -217,14 +234,15 @@ static int apply_name_stage(struct apply *apply, size_t number)
 				  "place may be written: have it committed as root",
 				  apply->dest, move->source);
 	if (r == 0)
-		r = apply_mount_of_dir(apply, move->to_dir, &to);
+		r = apply_room_of_dir(apply, move->to_dir, &to);
 	if (r < 0)
 		return apply_fail_path(apply, r, "look at", move->source);
-	if (mount != to)
-		return apply_fail(apply, -ENOTSUP,
-				  "%s/%s was moved to another file system, to which it cannot be "
-				  "moved below: move it back, or replace it by a copy",
-				  apply->dest, move->source);
+	if (!apply_is_same_room(&room, &to))
+		return apply_fail(
+			apply, -ENOTSUP,
+			"%s/%s was moved to another file system or subvolume, to which it "
+			"cannot be moved below: move it back, or replace it by a copy",
+			apply->dest, move->source);
 	snprintf(name, sizeof(name), APPLY_STAGE, number);
 	move->stage = apply_join(top, name);
 	return move->stage ? 0 : -ENOMEM;

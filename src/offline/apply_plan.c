@@ -56,6 +56,8 @@ static int apply_add_dir(struct apply_visit *visit, struct apply_place *place, s
 	*added = (struct apply_dir){ .place = *place, .parent = visit->dir, .move = move };
 	added->path = ptr_take(visit->path);
 	*place = APPLY_PLACE_INIT;
+	apply->dirs[visit->dir].is_written |= move != APPLY_NONE || !visit->step.is_there ||
+					      !S_ISDIR(visit->step.low.st.stx_mode);
 	return 0;
 }
 
@@ -81,6 +83,7 @@ static int apply_plan_whiteout(struct apply_visit *visit)
 	}
 	if (r < 0)
 		return r;
+	apply->dirs[visit->dir].is_written |= is_there || r > 0;
 	if (r > 0)
 		apply_tell(apply, APPLY_HIDE, visit->path, NULL, 0);
 	else if (is_there)
@@ -296,6 +299,8 @@ static int apply_plan_names(struct apply *apply, size_t dir)
 
 	for (size_t i = 0; r == 0 && i < names.count; i++)
 		r = apply_plan_name(&visit, names.names[i]);
+	if (r == 0 && source)
+		r = apply_check_ready(apply, dir, upper_fd, source_fd);
 	return r;
 }
 
@@ -333,6 +338,8 @@ int apply_plan(struct apply *apply, struct strbuf *why)
 		r = apply_plan_moves(apply);
 	if (r == 0)
 		r = apply_plan_links(apply);
+	if (r == 0)
+		r = apply_check_extras_ready(apply);
 	if (r == 0)
 		r = apply_build_tables(apply);
 	return r < 0 ? apply_fail(apply, r, "cannot plan: %s", strerror(-r)) : 0;

@@ -32,6 +32,7 @@ static int apply_plan_deep_meta(struct apply_visit *visit, const struct apply_pl
 	bool is_opaque;
 	int r = 0;
 
+	apply->dirs[visit->dir].is_written = true;
 	/* A way from the root is right for all names of a file. */
 	if (visit->up.st.stx_nlink > 1)
 		r = asprintf(&meta.redirect, "/%s", place->below) < 0 ? -ENOMEM : 0;
@@ -51,8 +52,12 @@ static int apply_plan_own_meta(struct apply_visit *visit, const struct apply_ste
 	if (step->low.st.stx_size != visit->up.st.stx_size)
 		apply_complain(apply, visit->path, "has data of another size below");
 	meta.source = step->place.source;
-	if (own && strcmp(own, step->place.source) == 0)
+	if (own && strcmp(own, step->place.source) == 0) {
+		/* In its place, unless it has names that stay as they are. */
+		apply->dirs[visit->dir].is_written |= step->low.st.stx_nlink > 1;
 		return apply_add_meta(visit, &meta);
+	}
+	apply->dirs[visit->dir].is_written = true;
 	meta.kind = APPLY_META_MOVED;
 	int r = apply_add_move(visit, step, &meta.move);
 
@@ -127,6 +132,7 @@ int apply_plan_file(struct apply_visit *visit)
 				  visit->path);
 	if (visit->up.is_metacopy)
 		return apply_plan_meta(visit);
+	visit->apply->dirs[visit->dir].is_written = true;
 	apply_tell(visit->apply, visit->step.is_there ? APPLY_REPLACE : APPLY_ADD, visit->path,
 		   NULL, apply_plan_bytes(visit));
 	return 0;

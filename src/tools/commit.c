@@ -246,7 +246,9 @@ static int commit_do(struct commit *commit, struct apply *apply, struct strbuf *
 	r = apply_run(apply, why);
 	progress_end(&commit->progress);
 	if (r < 0)
-		strbuf_append_string(why, " (run the same command again to go on)");
+		strbuf_append_string(why,
+				     " (until it is finished the layer cannot be mounted: when the "
+				     "cause is gone, run the same command again to go on)");
 	commit->end.is_done = r == 0;
 	return r;
 }
