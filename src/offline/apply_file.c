@@ -12,6 +12,7 @@
 #include "offline/apply_internal.h"
 #include "offline/mutate.h"
 #include "sys/file.h"
+#include "sys/mount.h"
 #include "sys/xattr.h"
 
 static bool apply_is_same(const struct statx *a, const struct statx *b)
@@ -353,31 +354,64 @@ static int apply_inherit_owner(struct apply_job *job)
 	return r == -ENOENT ? 0 : r;
 }
 
-int apply_file(struct apply *apply, const struct apply_job *where)
+static int apply_get_group(const struct apply_job *job, struct apply_group_key *key)
 {
-	struct apply_job job = *where;
-	const struct statx *st = &job.up.st;
-	bool is_group = st->stx_nlink > 1;
-	const char *first = is_group ? apply_group_find(&apply->groups, st) : NULL;
-	_cleanup_close_ int fd = sys_open(job.fromfd, job.from, O_PATH, 0);
-	int r = fd < 0 ? fd : 0;
+	struct statx to;
+	unsigned long long mount;
+	int r = sys_stat(job->dirfd, "", &to);
 
-	job.apply = apply;
-	job.fd = fd;
 	if (r == 0)
-		r = apply_inherit_owner(&job);
-	if (r == 0 && first) {
-		r = apply_bring_name(&job, first);
+		r = sys_mount_id(job->dirfd, &mount);
+	if (r == 0)
+		*key = (struct apply_group_key){
+			.dev = sys_stat_dev(&job->up.st),
+			.ino = job->up.st.stx_ino,
+			.to_mount = mount,
+			.to_dev = sys_stat_dev(&to),
+		};
+	return r;
+}
+
+/* The object itself, for the first of its names here. */
+static int apply_bring(struct apply_job *job)
+{
+	int r = apply_note_protection(job);
+
+	return r < 0 ? r : job->up.is_metacopy ? apply_bring_meta(job) : apply_bring_own(job);
+}
+
+/* A file with several names: as one more of them, if that can be. */
+static int apply_bring_one_of(struct apply_job *job)
+{
+	struct apply_groups *groups = &job->apply->groups;
+	struct apply_group_key key;
+	int r = apply_get_group(job, &key);
+	const char *first = r < 0 ? NULL : apply_group_find(groups, &key);
+
+	if (first) {
+		r = apply_bring_name(job, first);
 		/* A file system without links, or with no more of them for this file. */
 		if (!apply_is_no_link(r))
 			return r;
 		r = 0;
 	}
 	if (r == 0)
-		r = apply_note_protection(&job);
-	if (r == 0)
-		r = job.up.is_metacopy ? apply_bring_meta(&job) : apply_bring_own(&job);
-	if (r == 0 && is_group && !first)
-		r = apply_group_add(&apply->groups, st, job.path);
-	return r;
+		r = apply_bring(job);
+	return r < 0 ? r : apply_group_set(groups, &key, job->path);
+}
+
+int apply_file(struct apply *apply, const struct apply_job *where)
+{
+	struct apply_job job = *where;
+	_cleanup_close_ int fd = sys_open(job.fromfd, job.from, O_PATH, 0);
+
+	if (fd < 0)
+		return fd;
+	job.apply = apply;
+	job.fd = fd;
+	int r = apply_inherit_owner(&job);
+
+	if (r < 0)
+		return r;
+	return job.up.st.stx_nlink > 1 ? apply_bring_one_of(&job) : apply_bring(&job);
 }

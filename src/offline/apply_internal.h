@@ -73,10 +73,16 @@ struct apply_extra {
 	struct timespec parent_mtime;
 };
 
-/* Files of the upper with several names: where the first one of each is in the destination. */
+/*
+ * Files of the upper with several names: where the first one of each is in the destination, once for
+ * each place between which there are no links.
+ */
 struct apply_groups {
 	struct apply_group {
-		uint64_t dev, ino;
+		struct apply_group_key {
+			uint64_t dev, ino; /* of the upper's file */
+			uint64_t to_mount, to_dev; /* of the destination's directory */
+		} key;
 		char *path; /* owned; NULL: unused */
 	} * slots;
 	size_t count, size;
@@ -253,8 +259,10 @@ size_t apply_find_dir(const struct apply *apply, const char *path);
 /* Of the directory of the upper that merges with @source. */
 size_t apply_find_by_source(const struct apply *apply, const char *source);
 struct apply_meta *apply_find_meta(const struct apply *apply, const char *path);
-const char *apply_group_find(const struct apply_groups *groups, const struct statx *st);
-int apply_group_add(struct apply_groups *groups, const struct statx *st, const char *path);
+const char *apply_group_find(const struct apply_groups *groups, const struct apply_group_key *key);
+/* In the place of what was told for @key before. */
+int apply_group_set(struct apply_groups *groups, const struct apply_group_key *key,
+		    const char *path);
 void apply_groups_deinit(struct apply_groups *groups);
 void apply_plan_deinit(struct apply *apply);
 

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -274,8 +275,8 @@ static int apply_purge(const struct apply_walk *walk)
 	int r = entry_names_read(walk->dest_fd, &there);
 
 	for (size_t i = 0; r == 0 && i < there.count; i++) {
-		if (apply_is_own_name(there.names[i]) ||
-		    entry_names_has(&walk->names, there.names[i]))
+		/* No stage is in such a directory: a name that looks like one is somebody's. */
+		if (entry_names_has(&walk->names, there.names[i]))
 			continue;
 		r = apply_remove(walk->dest_fd, there.names[i]);
 	}
@@ -330,6 +331,42 @@ static int apply_merge_dir(struct apply *apply, size_t index)
 
 /* ---- hard links that are only below ---- */
 
+/* A directory before names were put into it. */
+struct apply_was {
+	mode_t mode;
+	unsigned int flags; /* that protect it */
+};
+
+static int apply_note_was(int fd, struct apply_was *was)
+{
+	struct statx st;
+	int r = sys_stat(fd, "", &st);
+
+	if (r < 0)
+		return r;
+	*was = (struct apply_was){ .mode = st.stx_mode };
+	was->flags = (st.stx_attributes & STATX_ATTR_APPEND ? FS_APPEND_FL : 0) |
+		     (st.stx_attributes & STATX_ATTR_IMMUTABLE ? FS_IMMUTABLE_FL : 0);
+	return 0;
+}
+
+/* The directory that got the name: as it was, unless the upper has it, and it is not finished. */
+static int apply_restore_parent(struct apply *apply, const struct apply_extra *extra, int dirfd,
+				const struct apply_was *was)
+{
+	const struct timespec times[2] = { { 0, UTIME_OMIT }, extra->parent_mtime };
+	_cleanup_free_ char *parent = apply_parent(extra->path);
+	int r = parent ? mutate_utimens(dirfd, times) : -ENOMEM;
+	struct statx st;
+
+	if (r < 0 || apply_find_dir(apply, parent) != APPLY_NONE)
+		return r;
+	r = sys_stat(dirfd, "", &st);
+	if (r == 0 && st.stx_mode != was->mode)
+		r = mutate_chmod(dirfd, was->mode & 07777);
+	return r < 0 || !was->flags ? r : apply_attr_protect(dirfd, was->flags);
+}
+
 static int apply_merge_extra(struct apply *apply, const struct apply_extra *extra)
 {
 	const char *name;
@@ -341,9 +378,11 @@ static int apply_merge_extra(struct apply *apply, const struct apply_extra *extr
 		.name = name,
 		.path = extra->path,
 	};
-	const struct timespec times[2] = { { 0, UTIME_OMIT }, extra->parent_mtime };
-	int r = dirfd < 0 ? dirfd : apply_prepare_dir(apply, dirfd);
+	struct apply_was was;
+	int r = dirfd < 0 ? dirfd : apply_note_was(dirfd, &was);
 
+	if (r == 0)
+		r = apply_prepare_dir(apply, dirfd);
 	if (r == 0)
 		r = entry_read(job.fromfd, job.from, apply->ns, &job.up);
 	/* The file without a name in the upper has one name, but is to get several. */
@@ -353,7 +392,7 @@ static int apply_merge_extra(struct apply *apply, const struct apply_extra *extr
 		r = apply_file(apply, &job);
 	entry_deinit(&job.up);
 	if (r == 0)
-		r = mutate_utimens(dirfd, times);
+		r = apply_restore_parent(apply, extra, dirfd, &was);
 	return r < 0 ? apply_fail_path(apply, r, "link", extra->path) : 0;
 }
 

@@ -115,21 +115,20 @@ struct apply_meta *apply_find_meta(const struct apply *apply, const char *path)
 
 /* ---- files with several names ---- */
 
-static struct apply_group *apply_group_slot(const struct apply_groups *groups, uint64_t dev,
-					    uint64_t ino)
+static struct apply_group *apply_group_slot(const struct apply_groups *groups,
+					    const struct apply_group_key *key)
 {
-	size_t at = hash_u64(dev, ino) & (groups->size - 1);
+	uint64_t to = hash_u64(key->to_mount, key->to_dev);
+	size_t at = hash_u64(key->dev ^ to, key->ino) & (groups->size - 1);
 
-	while (groups->slots[at].path &&
-	       (groups->slots[at].dev != dev || groups->slots[at].ino != ino))
+	while (groups->slots[at].path && memcmp(&groups->slots[at].key, key, sizeof(*key)) != 0)
 		at = (at + 1) & (groups->size - 1);
 	return &groups->slots[at];
 }
 
-const char *apply_group_find(const struct apply_groups *groups, const struct statx *st)
+const char *apply_group_find(const struct apply_groups *groups, const struct apply_group_key *key)
 {
-	return groups->size == 0 ? NULL :
-				   apply_group_slot(groups, sys_stat_dev(st), st->stx_ino)->path;
+	return groups->size == 0 ? NULL : apply_group_slot(groups, key)->path;
 }
 
 static int apply_groups_enlarge(struct apply_groups *groups)
@@ -146,14 +145,15 @@ static int apply_groups_enlarge(struct apply_groups *groups)
 		const struct apply_group *group = &groups->slots[i];
 
 		if (group->path)
-			*apply_group_slot(&larger, group->dev, group->ino) = *group;
+			*apply_group_slot(&larger, &group->key) = *group;
 	}
 	free(groups->slots);
 	*groups = larger;
 	return 0;
 }
 
-int apply_group_add(struct apply_groups *groups, const struct statx *st, const char *path)
+int apply_group_set(struct apply_groups *groups, const struct apply_group_key *key,
+		    const char *path)
 {
 	char *copy = strdup(path);
 
@@ -161,9 +161,11 @@ int apply_group_add(struct apply_groups *groups, const struct statx *st, const c
 		free(copy);
 		return -ENOMEM;
 	}
-	*apply_group_slot(groups, sys_stat_dev(st), st->stx_ino) =
-		(struct apply_group){ .dev = sys_stat_dev(st), .ino = st->stx_ino, .path = copy };
-	groups->count++;
+	struct apply_group *slot = apply_group_slot(groups, key);
+
+	groups->count += !slot->path;
+	free(slot->path);
+	*slot = (struct apply_group){ .key = *key, .path = copy };
 	return 0;
 }
 

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 import commands
+import oscalls
 import trees
 
 FEATURES = ["redirect_dir=on", "metacopy=on"]
@@ -157,3 +158,54 @@ def test_unreadable_file_of_ones_own(make_own, scratch):
     commit(u, "--force", **user)
     found = trees.snapshot(low)["new"]
     assert (found.content, found.mode, found.mtime) == (want.content, want.mode, want.mtime)
+
+
+# What is left as it was, and what is not
+
+def test_names_that_look_like_ours(make):
+    """In what the layer has replaced nothing of the old is left."""
+    u = make({"a": {".veneer-commit-mine": "x", ".veneer-commit-dir": {"f": ""}, "b": "b"}})
+    subprocess.run(["rm", "-r", u / "a"], check=True)
+    os.mkdir(u / "a")
+    u.write("a/new", "n")
+    u.umount()
+    commit(u)
+    assert os.listdir(u.low("a")) == ["new"]
+
+
+def test_protected_directory_of_a_link(make):
+    """A directory that only gets a name anew keeps its flags and times."""
+    u = make({"one": "1", "h": trees.Dir(children={"two": trees.Hard("one")}, mtime=1000)}, opts=["index=on"])
+    path = u.low("h")
+    u.umount()
+    oscalls.change_flags(path, add=oscalls.FS_APPEND)
+    u.mount()
+    before = os.stat(path)
+    os.chmod(u / "one", 0o600)
+    u.write("one", "changed")
+    u.umount()
+    commit(u)
+    after, flags = os.stat(path), oscalls.get_flags(path)
+    oscalls.change_flags(path, drop=oscalls.FS_APPEND)
+    assert flags & oscalls.FS_APPEND
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+    assert os.path.samefile(u.low("one"), f"{path}/two") and trees.read(f"{path}/two") == b"changed"
+
+
+@pytest.mark.veneer_only("the kernel's lowers end at mount points")
+def test_links_on_two_file_systems(union_factory):
+    """On each all names are one file."""
+    u = union_factory({"m": {}, "a": "a"}, guard=False)
+    point = u.low("m")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", point], check=True)
+    try:
+        u.mount(["cross_mounts"])
+        u.write("first", "data")
+        for name in ("m/two", "m/three", "z"):
+            os.link(u / "first", u / name)
+        commands.ask("commit", u.mnt)
+        u.umount()
+        assert os.path.samefile(f"{point}/two", f"{point}/three") and os.stat(f"{point}/two").st_nlink == 2
+        assert os.path.samefile(u.low("first"), u.low("z")) and trees.read(f"{point}/two") == b"data"
+    finally:
+        oscalls.umount(point)
