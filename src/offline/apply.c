@@ -166,6 +166,17 @@ bool apply_is_unfinished(const struct apply *apply)
 	return apply->is_unfinished;
 }
 
+const char *apply_rest(const struct apply *apply)
+{
+	if (!apply->is_unfinished)
+		return "";
+	if (apply->is_applied)
+		return "all is merged, and the layer is to be emptied";
+	if (apply->is_staged || apply->move_count == 0)
+		return "what is not merged yet is to be merged, and the layer to be emptied";
+	return "what was renamed is to be moved, all is to be merged, and the layer to be emptied";
+}
+
 const char *apply_dest(const struct apply *apply)
 {
 	return apply->dest_real;

@@ -59,6 +59,8 @@ struct apply_config {
 int apply_open(const struct apply_config *config, struct apply **applyp, struct strbuf *why);
 /* An earlier apply_run() began and did not end. Its plan is in force: apply_plan() only loads it. */
 bool apply_is_unfinished(const struct apply *apply);
+/* What that has left to do, in words; "" if there is none. */
+const char *apply_rest(const struct apply *apply);
 /* What is merged into. */
 const char *apply_dest(const struct apply *apply);
 /*

@@ -286,6 +286,7 @@ static int commit_layer(struct commit *commit, struct strbuf *why)
 		return r;
 	commit->end.dest = apply_dest(apply);
 	commit->end.is_resumed = apply_is_unfinished(apply);
+	commit->end.rest = apply_rest(apply);
 	r = commit_do(commit, apply, why);
 	int released = commit_release(commit, why);
 	int reported = commit_report(commit);

@@ -32,6 +32,7 @@ int commit_report_settle(struct commit_report *report);
 /* How a commit ended, for the report. */
 struct commit_end {
 	const char *layer, *dest;
+	const char *rest; /* that an unfinished one had left to do */
 	bool is_dry, is_resumed, is_done;
 };
 

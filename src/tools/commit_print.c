@@ -108,7 +108,10 @@ void commit_print_summary(const struct commit_report *report, const struct commi
 	if (end->is_resumed) {
 		printf("the unfinished commit into ");
 		human_print_name(stdout, end->dest);
-		printf("%s\n", end->is_dry ? " would be finished" : " is finished");
+		if (end->is_dry)
+			printf(" would be finished: %s\n", end->rest);
+		else
+			puts(" is finished");
 		return;
 	}
 	printf("%" PRIu64 " change%s %s ", total, total == 1 ? "" : "s",

@@ -9,6 +9,7 @@ import pytest
 import commands
 import oscalls
 import trees
+from contenders import VENEER
 
 FEATURES = ["redirect_dir=on", "metacopy=on"]
 USER = 4321
@@ -209,3 +210,22 @@ def test_links_on_two_file_systems(union_factory):
         assert os.path.samefile(u.low("first"), u.low("z")) and trees.read(f"{point}/two") == b"data"
     finally:
         oscalls.umount(point)
+
+
+# What is unfinished
+
+def test_rest_of_an_unfinished_commit(make):
+    faulty = os.environ.get("VENEER_FAULTS", VENEER + "-faults")
+    if not os.access(faulty, os.X_OK):
+        pytest.skip(f"{faulty} is not built")
+    u = make({"a": {"one": "1"}})
+    os.rename(u / "a", u / "b")
+    u.write("b/one", "changed")
+    u.umount()
+    stopped = subprocess.run([faulty, "commit", *commands.layers_of(u)], check=False, capture_output=True, text=True,
+                             env={**os.environ, "VENEER_FAULT": "14:EIO"}, stdin=subprocess.DEVNULL)
+    assert stopped.returncode == 1 and "when the cause is gone" in stopped.stderr
+    said = commit(u, "--dry-run")
+    assert "would be finished: what " in said and said.endswith("the layer to be emptied\n")
+    commit(u)
+    assert trees.read(u.low("b/one")) == b"changed" and os.listdir(u.upper) == []
