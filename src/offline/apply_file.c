@@ -20,11 +20,6 @@ static bool apply_is_same(const struct statx *a, const struct statx *b)
 	return a->stx_ino == b->stx_ino && sys_stat_dev(a) == sys_stat_dev(b);
 }
 
-static bool apply_is_move(const struct apply_move *move, const struct statx *st)
-{
-	return st->stx_ino == move->ino && sys_stat_dev(st) == move->dev;
-}
-
 /*
  * Opens the file @fd (O_PATH) for its data. One that its owner has kept himself out of lets him in for
  * the moment; a run that is killed in between leaves it with that.
@@ -83,13 +78,13 @@ static int apply_make_symlink(const struct apply_job *job)
 	if (size < 0)
 		return (int)size;
 	target[size] = '\0';
-	return mutate_symlink(target, job->dirfd, APPLY_TEMP);
+	return mutate_symlink(target, job->dirfd, job->apply->temp);
 }
 
 /* A regular file with the data of @data (open for reading), or without any if that is -1. */
 static int apply_make_regular(const struct apply_job *job, int data)
 {
-	int fd = mutate_create(job->dirfd, APPLY_TEMP, O_RDWR, 0600);
+	int fd = mutate_create(job->dirfd, job->apply->temp, O_RDWR, 0600);
 
 	if (fd < 0)
 		return fd;
@@ -111,9 +106,9 @@ static int apply_make(const struct apply_job *job, int data)
 	if (S_ISLNK(st->stx_mode))
 		r = apply_make_symlink(job);
 	else
-		r = mutate_mknod(job->dirfd, APPLY_TEMP, (st->stx_mode & S_IFMT) | 0600,
+		r = mutate_mknod(job->dirfd, job->apply->temp, (st->stx_mode & S_IFMT) | 0600,
 				 sys_stat_rdev(st));
-	return r < 0 ? r : sys_open(job->dirfd, APPLY_TEMP, O_PATH, 0);
+	return r < 0 ? r : sys_open(job->dirfd, job->apply->temp, O_PATH, 0);
 }
 
 static int apply_dress(const struct apply_job *job, int fd)
@@ -152,7 +147,9 @@ static int apply_copy_file(const struct apply_job *job, int data, const struct a
 	/* On the disk before it takes the place of the old one. */
 	if (r == 0 && S_ISREG(job->up.st.stx_mode))
 		r = mutate_fsync(fd);
-	return r < 0 ? r : apply_publish(job->dirfd, APPLY_TEMP, job->dirfd, job->name);
+	return r < 0 ? r :
+		       apply_publish(job->apply, job->dirfd, job->apply->temp, job->dirfd,
+				     job->name);
 }
 
 static int apply_copy_own(const struct apply_job *job)
@@ -185,7 +182,9 @@ static int apply_link_own(const struct apply_job *job)
 	if (r < 0 && r != -ENOENT)
 		return r;
 	r = apply_attr_strip(job->apply, job->fd);
-	return r < 0 ? r : apply_publish_link(job->fromfd, job->from, job->dirfd, job->name);
+	return r < 0 ? r :
+		       apply_publish_link(job->apply, job->fromfd, job->from, job->dirfd,
+					  job->name);
 }
 
 /* 1: it can be, as far as attributes go. */
@@ -255,6 +254,22 @@ static int apply_meta_here(const struct apply_job *job)
 	return data < 0 ? data : apply_copy_file(job, data, NULL);
 }
 
+/* The file has been brought already: proven, or known of a copy, which is another file. */
+static int apply_meta_has_come(const struct apply_job *job, const struct apply_move *move)
+{
+	struct apply *apply = job->apply;
+
+	if (move->is_copied && apply->is_merged)
+		return apply_meta_here(job);
+	int r = apply_prove_moved(apply, move, job->dirfd, job->name);
+
+	if (r < 0)
+		return r;
+	_cleanup_close_ int fd = sys_open(job->dirfd, job->name, O_PATH, 0);
+
+	return fd < 0 ? fd : apply_dress_data(job, fd);
+}
+
 static int apply_meta_moved(const struct apply_job *job, const struct apply_move *move)
 {
 	const char *stage_name;
@@ -265,17 +280,17 @@ static int apply_meta_moved(const struct apply_job *job, const struct apply_move
 	struct statx st;
 	int r = fd < 0 ? fd : sys_stat(fd, "", &st);
 
-	if (r < 0 && r != -ENOENT)
-		return r;
-	if (r == 0 && !apply_is_move(move, &st)) {
-		/* What the file was exchanged for. */
-		r = apply_remove_tree(stage_dir, stage_name);
-		if (r < 0)
-			return r;
-		r = -ENOENT;
-	}
 	if (r == -ENOENT)
-		return apply_meta_here(job); /* it has been brought */
+		return apply_meta_has_come(job, move);
+	if (r < 0)
+		return r;
+	if (!apply_is_moved(move, &st)) {
+		/* What the file was exchanged for, if that is there. */
+		r = apply_prove_moved(job->apply, move, job->dirfd, job->name);
+		if (r == 0)
+			r = apply_remove_tree(job->apply, stage_dir, stage_name);
+		return r < 0 ? r : apply_meta_has_come(job, move);
+	}
 	if (move->is_copied) {
 		_cleanup_close_ int data = apply_open_data(fd, O_RDONLY);
 
@@ -285,7 +300,7 @@ static int apply_meta_moved(const struct apply_job *job, const struct apply_move
 
 	entry_inherit_owner(&moved.up, &st);
 	r = apply_dress_data(&moved, fd);
-	return r < 0 ? r : apply_publish(stage_dir, stage_name, job->dirfd, job->name);
+	return r < 0 ? r : apply_publish(job->apply, stage_dir, stage_name, job->dirfd, job->name);
 }
 
 static int apply_bring_meta(const struct apply_job *job)
@@ -318,7 +333,7 @@ static int apply_bring_name(const struct apply_job *job, const char *first)
 		return 0;
 	if (r < 0 && r != -ENOENT)
 		return r;
-	r = apply_publish_link(dirfd, name, job->dirfd, job->name);
+	r = apply_publish_link(job->apply, dirfd, name, job->dirfd, job->name);
 	return r;
 }
 

@@ -16,10 +16,13 @@
 #include "offline/entry.h"
 #include "offline/hold.h"
 
-/* Names of our own in the destination: objects in preparation, and what is moved out of the way. */
+/*
+ * Names of our own in the destination: objects in preparation, and what is moved out of the way. The
+ * id of the run is part of them: what has such a name is this run's, and nobody else's.
+ */
 #define APPLY_PREFIX ".veneer-commit-"
-#define APPLY_TEMP APPLY_PREFIX "new"
-#define APPLY_STAGE APPLY_PREFIX "moved-%zu"
+#define APPLY_STAGE APPLY_PREFIX "%s-moved-%zu"
+#define APPLY_ID_MAX 16
 
 #define APPLY_NONE ((size_t)-1)
 
@@ -38,12 +41,13 @@ struct apply_dir {
 	size_t parent; /* index; of the root its own */
 	size_t move; /* that brings it here; APPLY_NONE: it is here, or made */
 	bool is_written; /* names in it change below; while planning only */
+	char *identity; /* of the root of what is mounted there, owned; NULL: nothing is */
 };
 
 /* An object of the destination that has to go somewhere else. */
 struct apply_move {
 	char *source, *stage; /* where it is moved meanwhile, in the destination; owned */
-	uint64_t dev, ino;
+	uint64_t ino;
 	uint64_t upper_ino; /* of the file of the upper that has its attributes; 0: a directory */
 	size_t to_dir; /* index of the directory that it comes to; while planning only */
 	bool is_dir;
@@ -100,7 +104,9 @@ struct apply {
 	dev_t upper_dev, dest_dev;
 	unsigned long long upper_mount, dest_mount;
 	bool stays_layer; /* the destination has layers below */
-	bool is_unfinished, is_staged, is_applied;
+	bool is_unfinished, is_staged, is_merged, is_applied;
+	char id[APPLY_ID_MAX + 1]; /* of the run, in hexadecimal digits */
+	char temp[sizeof(APPLY_PREFIX) + APPLY_ID_MAX + sizeof("-new")];
 	bool is_root_user;
 	struct timespec begun; /* nothing of the upper is older than this; 0: not known */
 	struct core *below; /* the layers below the destination; NULL: none */
@@ -167,7 +173,22 @@ int apply_open_dir(int rootfd, const char *path);
 /* Opens the directory that @path lies in; *@name is the last component. */
 int apply_open_parent(int rootfd, const char *path, const char **name);
 void apply_place_deinit(struct apply_place *place);
-bool apply_is_own_name(const char *name);
+
+/* ---- apply_identity.c ---- */
+
+/* Names the run, a new one if @id is NULL. */
+int apply_name_run(struct apply *apply, const char *id);
+/*
+ * Which directory it is (open for reading), in words: of which file system, and which one there. The
+ * caller's.
+ */
+int apply_identify(int fd, char **identity);
+int apply_identify_path(const char *path, char **identity);
+/* True if @st is of what @move moves; the file system is known to be the right one. */
+bool apply_is_moved(const struct apply_move *move, const struct statx *st);
+/* Fails unless @name in @dirfd is what @move moves. */
+int apply_prove_moved(struct apply *apply, const struct apply_move *move, int dirfd,
+		      const char *name);
 
 /* ---- apply_step.c ---- */
 
@@ -280,6 +301,7 @@ int apply_journal_write(struct apply *apply);
 int apply_journal_mark(struct apply *apply, const char *name);
 int apply_journal_remove(struct apply *apply);
 #define APPLY_MARK_STAGED "staged"
+#define APPLY_MARK_MERGED "merged"
 #define APPLY_MARK_APPLIED "applied"
 
 /* ---- apply_attr.c ---- */
@@ -313,16 +335,17 @@ int apply_attr_is_escaped(struct apply *apply, int fd);
 
 /* ---- apply_publish.c ---- */
 
-/* Removes @name in @dirfd, whatever it is, through APPLY_TEMP. Nothing there is fine. */
-int apply_remove(int dirfd, const char *name);
-/* Removes a tree right where it is. */
-int apply_remove_tree(int dirfd, const char *name);
+/* Removes @name in @dirfd, whatever it is, through apply->temp. Nothing there is fine. */
+int apply_remove(struct apply *apply, int dirfd, const char *name);
+/* Removes a tree right where it is; fails at what is mounted in it. */
+int apply_remove_tree(struct apply *apply, int dirfd, const char *name);
 /* Puts @from in @fromfd in the place of @name in @dirfd, in one step, and removes what was there. */
-int apply_publish(int fromfd, const char *from, int dirfd, const char *name);
+int apply_publish(struct apply *apply, int fromfd, const char *from, int dirfd, const char *name);
 /* One more name for @oldname in @olddirfd: in place of @name. */
-int apply_publish_link(int olddirfd, const char *oldname, int dirfd, const char *name);
+int apply_publish_link(struct apply *apply, int olddirfd, const char *oldname, int dirfd,
+		       const char *name);
 /* A whiteout in place of @name. */
-int apply_publish_whiteout(int dirfd, const char *name);
+int apply_publish_whiteout(struct apply *apply, int dirfd, const char *name);
 
 /* ---- apply_file.c ---- */
 

@@ -9,6 +9,7 @@
  *	plan		strings, each with a NUL: first what and which version it is;
  *			it appears in one step, and nothing is changed before
  *	staged		all that moves lies under its staging name
+ *	merged		nothing is needed any more of what lies under staging names
  *	applied		the destination is complete; what is left is to empty the upper
  */
 #include <errno.h>
@@ -24,7 +25,7 @@
 #include "sys/file.h"
 
 #define JOURNAL_MAGIC "veneer-commit"
-#define JOURNAL_VERSION "1"
+#define JOURNAL_VERSION "2"
 #define JOURNAL_PLAN "plan"
 #define JOURNAL_NEW "plan.new"
 #define JOURNAL_END "end"
@@ -115,6 +116,25 @@ static void apply_journal_put_number(struct strbuf *buf, uint64_t number)
 	strbuf_append(buf, text, (size_t)snprintf(text, sizeof(text), "%" PRIu64, number) + 1);
 }
 
+/* Which layers they are that the result depends on. */
+static int apply_journal_put_lowers(struct apply *apply, struct strbuf *buf)
+{
+	const struct lowerdir_list *lowers = &apply->config->target->lowers;
+	size_t count = apply->stays_layer ? lowers->count : 0;
+
+	apply_journal_put_number(buf, count);
+	for (size_t i = 0; i < count; i++) {
+		_cleanup_free_ char *identity = NULL;
+		int r = apply_identify_path(lowers->items[i].path, &identity);
+
+		if (r < 0)
+			return apply_fail_path(apply, r, "look at", lowers->items[i].path);
+		apply_journal_put(buf, lowers->items[i].path);
+		apply_journal_put(buf, identity);
+	}
+	return 0;
+}
+
 static void apply_journal_put_plan(const struct apply *apply, struct strbuf *buf)
 {
 	apply_journal_put_number(buf, apply->dir_count);
@@ -126,6 +146,7 @@ static void apply_journal_put_plan(const struct apply *apply, struct strbuf *buf
 		apply_journal_put(buf, dir->place.below);
 		apply_journal_put_number(buf, dir->parent);
 		apply_journal_put_number(buf, dir->move);
+		apply_journal_put(buf, dir->identity);
 	}
 	apply_journal_put_number(buf, apply->move_count);
 	for (size_t i = 0; i < apply->move_count; i++) {
@@ -133,7 +154,6 @@ static void apply_journal_put_plan(const struct apply *apply, struct strbuf *buf
 
 		apply_journal_put(buf, move->source);
 		apply_journal_put(buf, move->stage);
-		apply_journal_put_number(buf, move->dev);
 		apply_journal_put_number(buf, move->ino);
 		apply_journal_put_number(buf, move->is_dir);
 		apply_journal_put_number(buf, move->is_copied);
@@ -183,12 +203,19 @@ static int apply_journal_write_file(int dirfd, const struct strbuf *buf)
 int apply_journal_write(struct apply *apply)
 {
 	_cleanup_strbuf_ struct strbuf buf = STRBUF_INIT;
+	_cleanup_free_ char *identity = NULL;
 	int r = apply->journal_fd >= 0 ? 0 : apply_journal_open(apply, true);
 
+	if (r == 0)
+		r = apply_identify(apply->dest_fd, &identity);
 	apply_journal_put(&buf, JOURNAL_MAGIC);
 	apply_journal_put(&buf, JOURNAL_VERSION);
+	apply_journal_put(&buf, apply->id);
 	apply_journal_put(&buf, apply->dest_real);
+	apply_journal_put(&buf, identity);
 	apply_journal_put_number(&buf, apply->stays_layer);
+	if (r == 0)
+		r = apply_journal_put_lowers(apply, &buf);
 	apply_journal_put_plan(apply, &buf);
 	apply_journal_put(&buf, JOURNAL_END);
 	if (r == 0)
@@ -231,6 +258,8 @@ int apply_journal_remove(struct apply *apply)
 		r = apply_journal_remove_name(fd, JOURNAL_NEW);
 	if (r == 0)
 		r = apply_journal_remove_name(fd, APPLY_MARK_STAGED);
+	if (r == 0)
+		r = apply_journal_remove_name(fd, APPLY_MARK_MERGED);
 	if (r == 0)
 		r = apply_journal_remove_name(fd, APPLY_MARK_APPLIED);
 	if (r == 0)
@@ -309,6 +338,7 @@ static void apply_journal_get_plan(struct apply *apply, struct apply_reader *rea
 		dir->place.below = apply_journal_get(reader);
 		dir->parent = apply_journal_get_number(reader);
 		dir->move = apply_journal_get_number(reader);
+		dir->identity = apply_journal_get(reader);
 		reader->failed |= !dir->path || dir->parent > i;
 	}
 	apply->moves = apply_journal_get_array(reader, sizeof(*apply->moves), &apply->move_count);
@@ -317,7 +347,6 @@ static void apply_journal_get_plan(struct apply *apply, struct apply_reader *rea
 
 		move->source = apply_journal_get(reader);
 		move->stage = apply_journal_get(reader);
-		move->dev = apply_journal_get_number(reader);
 		move->ino = apply_journal_get_number(reader);
 		move->is_dir = apply_journal_get_number(reader) != 0;
 		move->is_copied = apply_journal_get_number(reader) != 0;
@@ -367,21 +396,88 @@ static int apply_journal_damaged(struct apply *apply)
 			  apply->config->target->work);
 }
 
-static int apply_journal_parse(struct apply *apply, struct apply_reader *reader)
+/* The same directory: not the empty one that a file system is to be mounted on. */
+static int apply_journal_check_dest(struct apply *apply, const char *dest, const char *identity)
 {
-	_cleanup_free_ char *magic = apply_journal_get(reader);
-	_cleanup_free_ char *version = apply_journal_get(reader);
-	_cleanup_free_ char *dest = apply_journal_get(reader);
+	_cleanup_free_ char *is = NULL;
 
-	if (!magic || !version || !dest || strcmp(magic, JOURNAL_MAGIC) != 0 ||
-	    strcmp(version, JOURNAL_VERSION) != 0)
-		return apply_journal_damaged(apply);
 	if (strcmp(dest, apply->dest_real) != 0)
 		return apply_fail(apply, -EINVAL,
 				  "an unfinished commit merges into %s: finish that first, by "
 				  "--to %s or the --lower that it was begun with",
 				  dest, dest);
+	int r = apply_identify(apply->dest_fd, &is);
+
+	if (r < 0 || strcmp(is, identity) == 0)
+		return r;
+	return apply_fail(apply, -ESTALE,
+			  "an unfinished commit merges into %s, which was %s, but is now %s: mount "
+			  "the file system that was there",
+			  dest, identity, is);
+}
+
+/* The lower @index, which was @path and @identity. */
+static int apply_journal_check_lower(struct apply *apply, size_t index, const char *path,
+				     const char *identity)
+{
+	const struct lowerdir_list *lowers = &apply->config->target->lowers;
+	_cleanup_free_ char *is = NULL;
+	int r = index < lowers->count ? apply_identify_path(lowers->items[index].path, &is) : 0;
+
+	if (r < 0)
+		return apply_fail_path(apply, r, "look at", lowers->items[index].path);
+	if (is && strcmp(is, identity) == 0)
+		return 0;
+	return apply_fail(apply, -EINVAL,
+			  "an unfinished commit was begun with %s (%s) as layer %zu below, and not "
+			  "%s (%s): finish it with the --lower that it was begun with",
+			  path, identity, index + 1, is ? lowers->items[index].path : "none",
+			  is ? is : "nothing");
+}
+
+static int apply_journal_get_lowers(struct apply *apply, struct apply_reader *reader)
+{
+	uint64_t count = apply_journal_get_number(reader);
+	int r = 0;
+
+	for (uint64_t i = 0; r == 0 && i < count && !reader->failed; i++) {
+		_cleanup_free_ char *path = apply_journal_get(reader);
+		_cleanup_free_ char *identity = apply_journal_get(reader);
+
+		if (!path || !identity)
+			return apply_journal_damaged(apply);
+		r = apply_journal_check_lower(apply, i, path, identity);
+	}
+	if (r == 0 && count > 0 && count != apply->config->target->lowers.count)
+		r = apply_fail(apply, -EINVAL,
+			       "an unfinished commit was begun with %zu layers below, and not with "
+			       "%zu: finish it with the --lower that it was begun with",
+			       (size_t)count, (size_t)apply->config->target->lowers.count);
+	if (r == 0 && apply->stays_layer && count < 2)
+		r = apply_journal_damaged(apply);
+	return r;
+}
+
+static int apply_journal_parse(struct apply *apply, struct apply_reader *reader)
+{
+	_cleanup_free_ char *magic = apply_journal_get(reader);
+	_cleanup_free_ char *version = apply_journal_get(reader);
+	_cleanup_free_ char *id = apply_journal_get(reader);
+	_cleanup_free_ char *dest = apply_journal_get(reader);
+	_cleanup_free_ char *identity = apply_journal_get(reader);
+
+	if (!magic || !version || !id || !dest || !identity || strcmp(magic, JOURNAL_MAGIC) != 0 ||
+	    strcmp(version, JOURNAL_VERSION) != 0 || strlen(id) != APPLY_ID_MAX)
+		return apply_journal_damaged(apply);
+	int r = apply_journal_check_dest(apply, dest, identity);
+
+	if (r == 0)
+		r = apply_name_run(apply, id);
 	apply->stays_layer = apply_journal_get_number(reader) != 0;
+	if (r == 0)
+		r = apply_journal_get_lowers(apply, reader);
+	if (r < 0)
+		return r;
 	apply_journal_get_plan(apply, reader);
 	_cleanup_free_ char *end = apply_journal_get(reader);
 
@@ -421,6 +517,8 @@ int apply_journal_find(struct apply *apply)
 	if (r < 0 || !apply->is_unfinished)
 		return r;
 	r = apply_journal_has(apply, APPLY_MARK_STAGED, &apply->is_staged);
+	if (r == 0)
+		r = apply_journal_has(apply, APPLY_MARK_MERGED, &apply->is_merged);
 	if (r == 0)
 		r = apply_journal_has(apply, APPLY_MARK_APPLIED, &apply->is_applied);
 	if (r == 0)

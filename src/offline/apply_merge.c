@@ -70,15 +70,23 @@ static int apply_stage_move(struct apply *apply, const struct apply_move *move)
 	/* The source's directory may have been moved already, after this one. */
 	int r = stage_dir < 0 ? stage_dir : sys_stat(stage_dir, stage_name, &st);
 
+	if (r == 0 && !apply_is_moved(move, &st))
+		return apply_fail(apply, -EEXIST,
+				  "%s/%s is in the way, and is not what this commit puts there",
+				  apply->dest, move->stage);
 	if (r != -ENOENT)
 		return r;
-	if (dirfd < 0)
-		return dirfd;
 	/* Directories that are moved change in their times, and their own flags keep them here. */
-	_cleanup_close_ int fd = sys_open(dirfd, name, O_PATH, 0);
+	_cleanup_close_ int fd = dirfd < 0 ? dirfd : sys_open(dirfd, name, O_PATH, 0);
 
-	if (fd < 0)
-		return fd;
+	r = fd < 0 ? fd : sys_stat(fd, "", &st);
+	if (r < 0)
+		return r;
+	if (!apply_is_moved(move, &st))
+		return apply_fail(apply, -ESTALE,
+				  "%s/%s is to be renamed, but is another object than it was when "
+				  "the commit was begun",
+				  apply->dest, move->source);
 	apply_attr_unprotect(fd);
 	apply_attr_unprotect(dirfd);
 	r = apply_touch(apply, stage_dir);
@@ -164,13 +172,13 @@ static int apply_dress_dir(struct apply *apply, size_t index, int to, bool is_fi
 
 static int apply_make_dir(struct apply *apply, size_t index, int dirfd, const char *name)
 {
-	int r = mutate_mkdir(dirfd, APPLY_TEMP, 0700);
-	_cleanup_close_ int fd = r < 0 ? r : sys_open(dirfd, APPLY_TEMP, O_PATH | O_DIRECTORY, 0);
+	int r = mutate_mkdir(dirfd, apply->temp, 0700);
+	_cleanup_close_ int fd = r < 0 ? r : sys_open(dirfd, apply->temp, O_PATH | O_DIRECTORY, 0);
 
 	if (fd < 0)
 		return fd;
 	r = apply_dress_dir(apply, index, fd, false);
-	return r < 0 ? r : apply_publish(dirfd, APPLY_TEMP, dirfd, name);
+	return r < 0 ? r : apply_publish(apply, dirfd, apply->temp, dirfd, name);
 }
 
 /* A directory that was moved out of the way comes to its place. */
@@ -183,13 +191,14 @@ static int apply_place_dir(struct apply *apply, const struct apply_move *move, i
 	int r = stage_dir < 0 ? stage_dir : sys_stat(stage_dir, stage_name, &st);
 
 	if (r == -ENOENT)
-		return 0; /* it has come */
+		return apply_prove_moved(apply, move, dirfd, name); /* it has come */
 	if (r < 0)
 		return r;
-	/* What is there may be what it was exchanged for, by a run that did not go on. */
-	if (st.stx_ino != move->ino || sys_stat_dev(&st) != move->dev)
-		return apply_remove_tree(stage_dir, stage_name);
-	return apply_publish(stage_dir, stage_name, dirfd, name);
+	if (apply_is_moved(move, &st))
+		return apply_publish(apply, stage_dir, stage_name, dirfd, name);
+	/* What it was exchanged for, by a run that did not go on: if it is there. */
+	r = apply_prove_moved(apply, move, dirfd, name);
+	return r < 0 ? r : apply_remove_tree(apply, stage_dir, stage_name);
 }
 
 static int apply_bring_dir(struct apply *apply, size_t index, int dirfd, const char *name)
@@ -225,9 +234,9 @@ static int apply_merge_whiteout(const struct apply_walk *walk, const char *name)
 		int r = path ? apply_below_has(apply, path) : -ENOMEM;
 
 		if (r != 0)
-			return r < 0 ? r : apply_publish_whiteout(walk->dest_fd, name);
+			return r < 0 ? r : apply_publish_whiteout(apply, walk->dest_fd, name);
 	}
-	return apply_remove(walk->dest_fd, name);
+	return apply_remove(apply, walk->dest_fd, name);
 }
 
 static int apply_merge_object(const struct apply_walk *walk, const char *name, const char *path)
@@ -278,7 +287,7 @@ static int apply_purge(const struct apply_walk *walk)
 		/* No stage is in such a directory: a name that looks like one is somebody's. */
 		if (entry_names_has(&walk->names, there.names[i]))
 			continue;
-		r = apply_remove(walk->dest_fd, there.names[i]);
+		r = apply_remove(walk->apply, walk->dest_fd, there.names[i]);
 	}
 	return r;
 }
@@ -290,7 +299,7 @@ static int apply_prepare_dir(struct apply *apply, int fd)
 
 	apply_attr_unprotect(fd);
 	if (r == 0)
-		r = apply_remove_tree(fd, APPLY_TEMP);
+		r = apply_remove_tree(apply, fd, apply->temp);
 	return r < 0 || apply->is_root_user ? r : apply_make_own(fd);
 }
 
@@ -307,6 +316,27 @@ static int apply_open_prepared(struct apply *apply, const char *path)
 	return r < 0 ? r : apply_open_dir(apply->dest_fd, path);
 }
 
+/* Other file systems take part where they did when the run was planned, and nowhere else. */
+static int apply_check_mount(struct apply *apply, const struct apply_dir *dir, int fd)
+{
+	_cleanup_free_ char *identity = NULL;
+	struct statx st;
+	int r = sys_stat(fd, "", &st);
+	bool is_mount = r == 0 && sys_stat_is_mount_root(&st);
+
+	if (r == 0 && is_mount)
+		r = apply_identify(fd, &identity);
+	if (r < 0 || (!identity && !dir->identity) ||
+	    (identity && dir->identity && strcmp(identity, dir->identity) == 0))
+		return r;
+	return apply_fail(apply, -ESTALE,
+			  "%s/%s is not what it was when the commit was begun (%s, now %s): mount "
+			  "what was mounted there, and nothing else",
+			  apply->dest, dir->path,
+			  dir->identity ? dir->identity : "an ordinary directory",
+			  identity ? identity : "an ordinary directory");
+}
+
 static int apply_merge_dir(struct apply *apply, size_t index)
 {
 	const struct apply_dir *dir = &apply->dirs[index];
@@ -317,7 +347,10 @@ static int apply_merge_dir(struct apply *apply, size_t index)
 	};
 	int r = upper_fd < 0 ? upper_fd : dest_fd;
 
+	/* The root was looked at when it was opened. */
 	if (r >= 0)
+		r = index > 0 ? apply_check_mount(apply, dir, dest_fd) : 0;
+	if (r == 0)
 		r = apply_prepare_dir(apply, dest_fd);
 	if (r == 0)
 		r = entry_names_read(upper_fd, &walk.names);
@@ -411,16 +444,35 @@ static int apply_finish_dir(struct apply *apply, size_t index)
 	return r < 0 ? apply_fail_path(apply, r, "set the attributes of", dir->path) : 0;
 }
 
+/* Files that were linked have their names twice now; all else has gone from its stage. */
+static int apply_drop_stage(struct apply *apply, const struct apply_move *move)
+{
+	const char *name;
+	_cleanup_close_ int dirfd = apply_open_parent(apply->dest_fd, move->stage, &name);
+	struct statx st;
+	int r = dirfd < 0 ? dirfd : sys_stat(dirfd, name, &st);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	if ((!move->is_copied && !move->is_linked) || !apply_is_moved(move, &st))
+		return apply_fail(apply, -ESTALE,
+				  "%s/%s was not brought to its place, or is not this commit's",
+				  apply->dest, move->stage);
+	return apply_remove_tree(apply, dirfd, name);
+}
+
 static int apply_drop_stages(struct apply *apply)
 {
 	int r = 0;
 
+	/* That of a copy tells whether there is one. */
+	if (apply->move_count > 0 && !apply->is_merged) {
+		r = apply_sync(apply);
+		if (r == 0)
+			r = apply_journal_mark(apply, APPLY_MARK_MERGED);
+	}
 	for (size_t i = 0; r == 0 && i < apply->move_count; i++) {
-		const char *name;
-		_cleanup_close_ int dirfd =
-			apply_open_parent(apply->dest_fd, apply->moves[i].stage, &name);
-
-		r = dirfd < 0 ? dirfd : apply_remove_tree(dirfd, name);
+		r = apply_drop_stage(apply, &apply->moves[i]);
 		if (r < 0)
 			apply_fail_path(apply, r, "remove", apply->moves[i].stage);
 	}
@@ -462,6 +514,7 @@ int apply_merge(struct apply *apply)
 /* ---- the upper ---- */
 
 struct apply_emptying {
+	struct apply *apply;
 	int fd;
 	bool is_progress;
 };
@@ -471,13 +524,13 @@ static int apply_empty_one(const struct sys_dirent *entry, void *context)
 	struct apply_emptying *emptying = context;
 
 	emptying->is_progress = true;
-	return apply_remove_tree(emptying->fd, entry->name);
+	return apply_remove_tree(emptying->apply, emptying->fd, entry->name);
 }
 
 /* All that is in the directory @fd. */
-static int apply_empty(int fd)
+static int apply_empty(struct apply *apply, int fd)
 {
-	struct apply_emptying emptying = { .fd = fd };
+	struct apply_emptying emptying = { .apply = apply, .fd = fd };
 	int r = 0;
 
 	do {
@@ -491,7 +544,7 @@ static int apply_empty_work(struct apply *apply, const char *name)
 {
 	_cleanup_close_ int fd = apply_open_work(apply->work_fd, name, false);
 
-	return fd == -ENOENT ? 0 : fd < 0 ? fd : apply_empty(fd);
+	return fd == -ENOENT ? 0 : fd < 0 ? fd : apply_empty(apply, fd);
 }
 
 /* The directory of the upper shows the time that the union's root had. */
@@ -510,7 +563,7 @@ static int apply_restore_root(struct apply *apply)
 
 int apply_empty_upper(struct apply *apply)
 {
-	int r = apply_empty(apply->upper_fd);
+	int r = apply_empty(apply, apply->upper_fd);
 
 	if (r == 0)
 		r = apply_empty_work(apply, "index");

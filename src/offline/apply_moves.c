@@ -243,7 +243,7 @@ static int apply_name_stage(struct apply *apply, size_t number)
 			"%s/%s was moved to another file system or subvolume, to which it "
 			"cannot be moved below: move it back, or replace it by a copy",
 			apply->dest, move->source);
-	snprintf(name, sizeof(name), APPLY_STAGE, number);
+	snprintf(name, sizeof(name), APPLY_STAGE, apply->id, number);
 	move->stage = apply_join(top, name);
 	return move->stage ? 0 : -ENOMEM;
 }

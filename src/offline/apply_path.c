@@ -120,8 +120,3 @@ void apply_place_deinit(struct apply_place *place)
 	free(place->below);
 	*place = APPLY_PLACE_INIT;
 }
-
-bool apply_is_own_name(const char *name)
-{
-	return strncmp(name, APPLY_PREFIX, sizeof(APPLY_PREFIX) - 1) == 0;
-}

@@ -34,13 +34,20 @@ int apply_add_move(struct apply_visit *visit, const struct apply_step *step, siz
 	*move = apply->move_count;
 	added = &apply->moves[apply->move_count++];
 	*added = (struct apply_move){
-		.dev = sys_stat_dev(low),
 		.ino = low->stx_ino,
 		.upper_ino = S_ISDIR(low->stx_mode) ? 0 : visit->up.st.stx_ino,
 		.to_dir = visit->dir,
 		.is_dir = S_ISDIR(low->stx_mode),
 	};
 	return apply_copy_path(step->place.source, &added->source);
+}
+
+/* What is mounted on the directory that was added last, which is @name in @dirfd. */
+static int apply_note_mount(struct apply *apply, int dirfd, const char *name)
+{
+	_cleanup_close_ int fd = sys_open(dirfd, name, O_RDONLY | O_DIRECTORY, 0);
+
+	return fd < 0 ? fd : apply_identify(fd, &apply->dirs[apply->dir_count - 1].identity);
 }
 
 /* Takes @place over. */
@@ -203,7 +210,11 @@ static int apply_plan_merged_dir(struct apply_visit *visit)
 		   low->st.stx_gid != st->stx_gid) {
 		apply_tell(apply, APPLY_CHANGE, visit->path, NULL, 0);
 	}
-	return apply_add_dir(visit, &visit->step.place, APPLY_NONE);
+	bool is_mount = visit->step.is_there && visit->step.place.source &&
+			sys_stat_is_mount_root(&low->st);
+
+	r = apply_add_dir(visit, &visit->step.place, APPLY_NONE);
+	return r < 0 || !is_mount ? r : apply_note_mount(apply, visit->source_fd, visit->name);
 }
 
 static int apply_plan_dir(struct apply_visit *visit)
@@ -237,7 +248,8 @@ static int apply_plan_visit(struct apply_visit *visit)
 		return r;
 	/* What is mounted can be merged into, but not replaced. */
 	if (visit->step.is_there && sys_stat_is_mount_root(&visit->step.low.st) &&
-	    (visit->up.is_whiteout || !S_ISDIR(visit->up.st.stx_mode) || visit->up.redirect))
+	    (visit->up.is_whiteout || !S_ISDIR(visit->up.st.stx_mode) || visit->up.redirect ||
+	     visit->up.opaque == OPAQUE_YES))
 		return apply_fail(
 			apply, -ENOTSUP,
 			"something is mounted on %s/%s, which was replaced: unmount it first",
@@ -256,9 +268,6 @@ static int apply_plan_name(struct apply_visit *of_dir, const char *name)
 	visit.path = apply_join(apply->dirs[visit.dir].path, name);
 	int r = visit.path ? 0 : -ENOMEM;
 
-	if (r == 0 && apply_is_own_name(name))
-		r = apply_fail(apply, -ENOTSUP, "%s has a name that this command needs: rename it",
-			       visit.path);
 	if (r == 0)
 		r = apply_plan_visit(&visit);
 	apply_step_deinit(&visit.step);
@@ -267,16 +276,16 @@ static int apply_plan_name(struct apply_visit *of_dir, const char *name)
 	return r;
 }
 
-/* Remains of nobody knows whom: what this command prepares would be lost among them. */
-static int apply_plan_check_remains(struct apply *apply, int source_fd, const char *source)
+/* Names of the run are random; what has one nevertheless would be taken for its own. */
+static int apply_plan_check_names(struct apply *apply, int source_fd, const char *source)
 {
 	struct statx st;
-	int r = sys_stat(source_fd, APPLY_TEMP, &st);
+	int r = sys_stat(source_fd, apply->temp, &st);
 
 	if (r != 0)
 		return r == -ENOENT ? 0 : r;
-	return apply_fail(apply, -EEXIST, "%s/%s%s" APPLY_TEMP " is in the way: remove it",
-			  apply->dest, source, *source ? "/" : "");
+	return apply_fail(apply, -EEXIST, "%s/%s%s%s is in the way: remove it", apply->dest, source,
+			  *source ? "/" : "", apply->temp);
 }
 
 static int apply_plan_names(struct apply *apply, size_t dir)
@@ -289,7 +298,7 @@ static int apply_plan_names(struct apply *apply, size_t dir)
 
 	if (r == 0 && source) {
 		source_fd = apply_open_dir(apply->dest_fd, source);
-		r = source_fd < 0 ? source_fd : apply_plan_check_remains(apply, source_fd, source);
+		r = source_fd < 0 ? source_fd : apply_plan_check_names(apply, source_fd, source);
 	}
 	if (r < 0)
 		return apply_fail_path(apply, r, "read", apply->dirs[dir].path);
@@ -325,8 +334,10 @@ int apply_plan(struct apply *apply, struct strbuf *why)
 	apply->why = why;
 	if (apply->is_unfinished)
 		return 0; /* it was loaded */
-	int r = apply_read_index(apply);
+	int r = apply_name_run(apply, NULL);
 
+	if (r == 0)
+		r = apply_read_index(apply);
 	if (r == 0)
 		r = apply_plan_root(apply);
 	/* Directories are added at the end: so all of them are visited. */

@@ -183,6 +183,7 @@ void apply_plan_deinit(struct apply *apply)
 {
 	for (size_t i = 0; i < apply->dir_count; i++) {
 		free(apply->dirs[i].path);
+		free(apply->dirs[i].identity);
 		apply_place_deinit(&apply->dirs[i].place);
 	}
 	for (size_t i = 0; i < apply->move_count; i++) {
