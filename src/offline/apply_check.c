@@ -244,6 +244,8 @@ static int apply_check_hidden_dir(struct apply_hidden *hidden, const char *direc
 	_cleanup_close_ int fd = apply_open_dir(hidden->apply->dest_fd, directory);
 	int r = fd < 0 ? fd : entry_names_read(fd, &names);
 
+	if (r == 0 && names.count > 0)
+		r = apply_note_closed(hidden->apply, fd, directory);
 	for (size_t i = 0; r == 0 && i < names.count; i++)
 		r = apply_check_hidden_name(hidden, fd, directory, names.names[i]);
 	return r;

@@ -117,6 +117,9 @@ struct apply {
 	struct apply_meta *metas;
 	struct apply_extra *extras;
 	size_t dir_count, move_count, meta_count, extra_count;
+	/* Directories of the destination that the user may not empty; while planning only; owned. */
+	char **closed;
+	size_t closed_count;
 	size_t *dirs_by_path, *metas_by_path, *dirs_by_source; /* sorted indices */
 	size_t by_source_count;
 
@@ -270,6 +273,10 @@ void apply_complain(struct apply *apply, const char *path, const char *what);
 int apply_check_ready(struct apply *apply, size_t dir, int upper_fd, int source_fd);
 /* The same for the directories that get names which only the index knows. */
 int apply_check_extras_ready(struct apply *apply);
+/* Notes a directory that goes with what it lies in, if the user cannot empty it. */
+int apply_note_closed(struct apply *apply, int fd, const char *source);
+/* After the moves are known: refuses if one of these is not moved out before. */
+int apply_check_closed(struct apply *apply);
 
 /* ---- apply_table.c ---- */
 

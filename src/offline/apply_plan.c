@@ -348,6 +348,8 @@ int apply_plan(struct apply *apply, struct strbuf *why)
 	if (r == 0)
 		r = apply_plan_moves(apply);
 	if (r == 0)
+		r = apply_check_closed(apply);
+	if (r == 0)
 		r = apply_plan_links(apply);
 	if (r == 0)
 		r = apply_check_extras_ready(apply);

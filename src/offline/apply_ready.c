@@ -4,6 +4,7 @@
  * must not stop a run half-way, when the layer cannot be mounted any more.
  */
 #include <errno.h>
+#include <string.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -71,6 +72,48 @@ int apply_check_ready(struct apply *apply, size_t dir, int upper_fd, int source_
 	if (r == 0 && (is_written || st.stx_uid == geteuid()))
 		r = apply_check_names(apply, source_fd, &st, source);
 	return r < 0 ? r : apply_check_owner(apply, upper_fd, &st, source);
+}
+
+int apply_note_closed(struct apply *apply, int fd, const char *source)
+{
+	struct statx st;
+	int r = apply->is_root_user ? 0 : sys_stat(fd, "", &st);
+
+	if (apply->is_root_user || r < 0)
+		return r;
+	if (!(st.stx_attributes & APPLY_PROTECTED) &&
+	    (st.stx_uid == geteuid() || sys_may_access(fd, "", W_OK | X_OK)))
+		return 0;
+	if (apply_grow(apply->closed, apply->closed_count) < 0)
+		return -ENOMEM;
+	r = apply_copy_path(source, &apply->closed[apply->closed_count]);
+	apply->closed_count += r == 0;
+	return r;
+}
+
+static bool apply_is_moved_out(const struct apply *apply, const char *source)
+{
+	for (size_t i = 0; i < apply->move_count; i++) {
+		const char *moved = apply->moves[i].source;
+		size_t length = strlen(moved);
+
+		if (strncmp(source, moved, length) == 0 &&
+		    (source[length] == '/' || !source[length]))
+			return true;
+	}
+	return false;
+}
+
+int apply_check_closed(struct apply *apply)
+{
+	for (size_t i = 0; i < apply->closed_count; i++)
+		if (!apply_is_moved_out(apply, apply->closed[i]))
+			return apply_fail(
+				apply, -EACCES,
+				"%s/%s was removed, and you may not remove what is in it: "
+				"have it committed as root",
+				apply->dest, apply->closed[i]);
+	return 0;
 }
 
 /* Names of the union: where the directory is in the destination now, the plan knows. */

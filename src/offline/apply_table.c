@@ -201,6 +201,9 @@ void apply_plan_deinit(struct apply *apply)
 	}
 	for (size_t i = 0; i < apply->protected_count; i++)
 		free(apply->protected[i].path);
+	for (size_t i = 0; i < apply->closed_count; i++)
+		free(apply->closed[i]);
+	free(apply->closed);
 	free(apply->dirs);
 	free(apply->moves);
 	free(apply->metas);

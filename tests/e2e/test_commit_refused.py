@@ -130,6 +130,27 @@ def test_somebody_elses_directory(make_own):
     assert trees.read(u.low("a/new")) == b"n"
 
 
+@pytest.mark.parametrize("is_moved", [False, True], ids=["removed", "moved"])
+def test_what_a_user_cannot_empty(make_own, is_moved):
+    u = make_own({"a": {"b": {"c": "c"}}})
+    os.chown(u.low("a/b"), 0, 0)
+    u.mount(["userxattr", "redirect_dir=on"] if u.is_veneer and is_moved else None)
+    if is_moved and not u.is_veneer:
+        pytest.skip("the kernel has no redirects that a user may set")
+    if is_moved:
+        os.rename(u / "a", u / "moved")
+    else:
+        subprocess.run(["rm", "-r", u / "a"], check=True)
+    u.umount()
+    user = as_user(u)
+    if is_moved:
+        commit(u, "--force", **user)
+        assert trees.read(u.low("moved/b/c")) == b"c"
+    else:
+        said = refuse(u, "--force", **user)
+        assert u.low("a/b") in said and "as root" in said
+
+
 def test_immutable_directory(make_own):
     u = make_own({"a": {"b": "b"}})
     u.mount()
