@@ -225,7 +225,7 @@ static int apply_name_stage(struct apply *apply, size_t number)
 	struct apply_move *move = &apply->moves[number];
 	_cleanup_free_ char *top = NULL;
 	char name[NAME_MAX];
-	struct apply_room room, to;
+	struct apply_room room = { 0 }, to;
 	int r = apply_find_top(apply, move->source, &top, &room);
 
 	if (r == -EACCES)
