@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,10 +21,12 @@
 #include "base/cleanup.h"
 #include "base/util.h"
 #include "core/clone.h"
+#include "core/discard_kept.h"
 #include "core/index.h"
 #include "core/internal.h"
 #include "core/origintable.h"
 #include "core/upper.h"
+#include "format/redirect.h"
 #include "sys/dir.h"
 #include "sys/file.h"
 #include "sys/xattr.h"
@@ -40,13 +43,6 @@ struct discard_rest {
 	const char *text;
 };
 
-static const char *discard_skip_slashes(const char *path)
-{
-	while (path[0] == '/' || (path[0] == '.' && (path[1] == '/' || !path[1])))
-		path++;
-	return path;
-}
-
 /* What follows @name in @path, if that begins with it; else NULL. */
 static const char *discard_behind(const char *path, const char *name)
 {
@@ -54,7 +50,7 @@ static const char *discard_behind(const char *path, const char *name)
 
 	if (strncmp(path, name, length) != 0 || (path[length] && path[length] != '/'))
 		return NULL;
-	return discard_skip_slashes(path + length);
+	return path[length] ? path + length + 1 : path + length;
 }
 
 /* One directory of the upper, while it is emptied. */
@@ -107,9 +103,16 @@ static bool discard_is_opaque(const struct core *core, int dirfd, const char *na
 	       value[0] == 'y';
 }
 
-/* Nothing of a lower belongs to it. */
+/* Nothing of a lower belongs to it that the directories above it lead to. */
 static bool discard_is_whole(const struct core *core, int dirfd, const char *name, mode_t mode)
 {
+	char value[PATH_MAX];
+
+	/* What belongs to it is found from the root. */
+	if (sys_getxattr_at(dirfd, name, core_key(core, XATTR_REDIRECT), value, sizeof(value)) >
+		    0 &&
+	    redirect_is_absolute(value))
+		return true;
 	if (S_ISDIR(mode))
 		return discard_is_opaque(core, dirfd, name);
 	return !S_ISREG(mode) ||
@@ -358,11 +361,25 @@ static int discard_all(struct core *core, struct discard_level *level)
 	return r < 0 ? r : discard_root(core);
 }
 
+static int discard_choose(struct core *core, const struct core_discard *discard, int fd,
+			  struct discard_kept *kept, struct strbuf *why)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < discard->keep_count; i++)
+		r = discard_kept_add(kept, discard->keep[i]);
+	if (r == -EINVAL)
+		strbuf_append_string(why, "the root cannot be kept: that is everything");
+	return r < 0 ? r : discard_kept_add_sources(kept, core, fd, why);
+}
+
 static int discard_into(struct core *core, struct core_discard *discard, int trash_fd,
 			struct strbuf *why)
 {
-	_cleanup_free_ struct discard_rest *rests = calloc(discard->keep_count + 1, sizeof(*rests));
 	_cleanup_close_ int fd = sys_reopen(core->layers[0].fd, O_RDONLY | O_DIRECTORY);
+	_cleanup_kept_ struct discard_kept kept = { 0 };
+	int r = fd < 0 ? fd : discard_choose(core, discard, fd, &kept, why);
+	_cleanup_free_ struct discard_rest *rests = calloc(kept.count + 1, sizeof(*rests));
 	uint64_t moved = 0;
 	struct discard_level level = {
 		.core = core,
@@ -370,19 +387,14 @@ static int discard_into(struct core *core, struct core_discard *discard, int tra
 		.trash_fd = trash_fd,
 		.moved = &moved,
 		.rests = rests,
-		.rest_count = discard->keep_count,
+		.rest_count = kept.count,
 		.why = why,
 	};
 
-	if (!rests || fd < 0)
-		return rests ? fd : -ENOMEM;
-	for (size_t i = 0; i < discard->keep_count; i++) {
-		rests[i].text = discard_skip_slashes(discard->keep[i]);
-		if (!*rests[i].text) {
-			strbuf_append_string(why, "the root cannot be kept: that is everything");
-			return -EINVAL;
-		}
-	}
+	if (r < 0 || !rests)
+		return r < 0 ? r : -ENOMEM;
+	for (size_t i = 0; i < kept.count; i++)
+		rests[i].text = kept.paths[i];
 	return discard_all(core, &level);
 }
 

@@ -244,6 +244,94 @@ def test_what_cannot_be_kept_alone(union):
     assert u.read("f") == b"f" and sorted(os.listdir(u / "new/sub")) == ["x", "y"]
 
 
+RENAMING = ["data=served", "redirect_dir=on", "metacopy=on"]
+RENAMED = {
+    # what is done, what is kept, what of the lower is gone then, what is at the places that were kept
+    "into what is new": (lambda u: (os.mkdir(u / "new"), os.rename(u / "ld", u / "new/ld")), "new/ld", ["ld"],
+                         {"new/ld/f": b"f"}),
+    "all that is new": (lambda u: (os.mkdir(u / "new"), os.rename(u / "ld", u / "new/ld")), "new", ["ld"],
+                        {"new/ld/f": b"f"}),
+    "deeper": (lambda u: (os.makedirs(u / "new/a/b"), os.rename(u / "ld", u / "new/a/b/ld"), u.write("new/n", "")),
+               "new/a", ["ld"], {"new/a/b/ld/f": b"f"}),
+    "deepest": (lambda u: (os.makedirs(u / "new/a/b"), os.rename(u / "ld", u / "new/a/b/ld"), u.write("new/n", "")),
+                "new/a/b/ld", ["ld"], {"new/a/b/ld/f": b"f", "new/a/b/ld/sub/x": b"x"}),
+    "in place": (lambda u: os.rename(u / "ld", u / "ren"), "ren", ["ld"], {"ren/sub/x": b"x"}),
+    "in a place below": (lambda u: os.rename(u / "nd/old", u / "nd/now"), "nd/now", ["nd/old"], {"nd/now/y": b"y"}),
+    "out of what was renamed": (lambda u: (os.rename(u / "ld", u / "ren"), os.rename(u / "ren/sub", u / "ren/was")),
+                                "ren", ["ld", "ren/sub"], {"ren/was/x": b"x", "ren/f": b"f"}),
+    "out of it, and both kept": (lambda u: (os.rename(u / "ld", u / "ren"), os.rename(u / "ren/sub", u / "out")),
+                                 "out ren", ["ld", "ren/sub"], {"out/x": b"x", "ren/f": b"f"}),
+    "a file without data": (lambda u: os.rename(u / "file", u / "nd/file"), "nd", ["file"], {"nd/file": b"file"}),
+    "that file alone": (lambda u: os.rename(u / "file", u / "nd/file"), "nd/file", ["file"], {"nd/file": b"file"}),
+    "there and back": (lambda u: (os.rename(u / "ld", u / "x"), os.rename(u / "x", u / "ld"),
+                                  os.rename(u / "ld/sub", u / "out")), "out", ["ld/sub"], {"out/x": b"x", "ld/f": b"f"}),
+}
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["live", "rest"])
+@pytest.mark.parametrize("case", RENAMED)
+def test_what_was_renamed_is_kept(union, case, live):
+    """With all that belongs to it, and nowhere else; the layer can be committed."""
+    do, keep, gone, there = RENAMED[case]
+    u = union({"ld": {"f": "f", "sub": {"x": "x"}}, "nd": {"old": {"y": "y"}}, "file": "file", "other": "other"},
+              opts=RENAMING, guard=False)
+    do(u)
+    u.write("other", "changed")
+    u.write("more", "more")
+    words = [word for path in keep.split() for word in ("--keep", path)]
+
+    def check(top):
+        for path, data in there.items():
+            assert trees.read(os.path.join(top, path)) == data
+        assert not [path for path in gone if os.path.lexists(os.path.join(top, path))]
+        assert trees.read(os.path.join(top, "other")) == b"other" and not os.path.exists(os.path.join(top, "more"))
+
+    if live:
+        discard(u, *words)
+        check(u.mnt)
+    u.umount()
+    if not live:
+        done = commands.run("discard", *words, *commands.layers_of(u))
+        assert done.returncode == 0, done.stderr
+    u.mount()
+    check(u.mnt)
+    want = tree_names(u.mnt)
+    u.umount()
+    done = commands.run("commit", *commands.layers_of(u))
+    assert done.returncode == 0, done.stderr
+    check(u.lowers[0])
+    assert tree_names(u.lowers[0]) == want
+
+
+def tree_names(top):
+    return sorted(os.path.relpath(os.path.join(path, name), top)
+                  for path, dirs, files in os.walk(top) for name in dirs + files)
+
+
+@pytest.mark.parametrize("then", [lambda u: os.mkdir(u / "ld"), lambda u: u.write("ld", "a file"),
+                                  lambda u: os.rename(u / "nd", u / "ld")], ids=["directory", "file", "renamed"])
+def test_what_took_its_place_must_be_kept_as_well(union, then):
+    u = union({"ld": {"f": "f"}, "nd": {}}, opts=RENAMING)
+    os.rename(u / "ld", u / "ren")
+    then(u)
+    before = tree_of(u.mnt)
+    done = commands.run("discard", "--keep", "ren", u.mnt)
+    assert done.returncode == 1 and "keep that as well" in done.stderr
+    assert tree_of(u.mnt) == before
+    discard(u, "--keep", "ren", "--keep", "ld")
+    assert tree_of(u.mnt) == before
+
+
+def test_one_of_two_names_is_kept(union):
+    """The other one is the lower's again."""
+    u = union({"f": "data"}, opts=[*RENAMING, "index=off"])
+    os.chmod(u / "f", 0o600)
+    os.link(u / "f", u / "g")
+    discard(u, "--keep", "g")
+    assert u.read("f") == u.read("g") == b"data"
+    assert os.stat(u / "f").st_mode & 0o777 == 0o644 and os.stat(u / "g").st_mode & 0o777 == 0o600
+
+
 def test_a_list_of_paths(union, tmp_path):
     u = union(LOWER, opts=["data=served"])
     for i in range(300):
