@@ -109,6 +109,7 @@ struct apply {
 	char temp[sizeof(APPLY_PREFIX) + APPLY_ID_MAX + sizeof("-new")];
 	bool is_root_user;
 	struct timespec begun; /* nothing of the upper is older than this; 0: not known */
+	struct timespec planned; /* when the looking at the destination began */
 	struct core *below; /* the layers below the destination; NULL: none */
 	struct core *shown; /* of a run to elsewhere: the lowers, to compare with; NULL */
 
@@ -266,6 +267,11 @@ int apply_check_visit(struct apply_visit *visit);
 int apply_check_hidden(struct apply_visit *visit);
 int apply_check_root(struct apply *apply);
 void apply_complain(struct apply *apply, const char *path, const char *what);
+
+/* ---- apply_recheck.c ---- */
+
+/* Of an unfinished run: complains of what others changed where it is not merged yet. */
+int apply_recheck(struct apply *apply);
 
 /* ---- apply_ready.c ---- */
 

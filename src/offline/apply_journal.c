@@ -211,6 +211,8 @@ int apply_journal_write(struct apply *apply)
 	apply_journal_put(&buf, JOURNAL_MAGIC);
 	apply_journal_put(&buf, JOURNAL_VERSION);
 	apply_journal_put(&buf, apply->id);
+	apply_journal_put_number(&buf, (uint64_t)apply->planned.tv_sec);
+	apply_journal_put_number(&buf, (uint64_t)apply->planned.tv_nsec);
 	apply_journal_put(&buf, apply->dest_real);
 	apply_journal_put(&buf, identity);
 	apply_journal_put_number(&buf, apply->stays_layer);
@@ -463,6 +465,9 @@ static int apply_journal_parse(struct apply *apply, struct apply_reader *reader)
 	_cleanup_free_ char *magic = apply_journal_get(reader);
 	_cleanup_free_ char *version = apply_journal_get(reader);
 	_cleanup_free_ char *id = apply_journal_get(reader);
+
+	apply->planned.tv_sec = (time_t)apply_journal_get_number(reader);
+	apply->planned.tv_nsec = (long)apply_journal_get_number(reader);
 	_cleanup_free_ char *dest = apply_journal_get(reader);
 	_cleanup_free_ char *identity = apply_journal_get(reader);
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/util.h"
 #include "offline/apply_internal.h"
@@ -332,9 +333,14 @@ static int apply_plan_root(struct apply *apply)
 int apply_plan(struct apply *apply, struct strbuf *why)
 {
 	apply->why = why;
+	int r = apply->is_unfinished && !apply->is_applied ? apply_recheck(apply) : 0;
+
+	if (r < 0)
+		return apply_fail(apply, r, "cannot look at %s: %s", apply->dest, strerror(-r));
 	if (apply->is_unfinished)
 		return 0; /* it was loaded */
-	int r = apply_name_run(apply, NULL);
+	clock_gettime(CLOCK_REALTIME, &apply->planned);
+	r = apply_name_run(apply, NULL);
 
 	if (r == 0)
 		r = apply_read_index(apply);

@@ -3,6 +3,7 @@ nothing is lost, above all when an unfinished commit goes on."""
 
 import os
 import subprocess
+import time
 
 import pytest
 
@@ -232,3 +233,59 @@ def test_other_lowers(make):
     finish(u)
     u.mount()
     assert trees.difference(want, u.snapshot()) == []
+
+
+# What others do meanwhile
+
+OTHERS = {
+    "file": ("/file", lambda low: trees.write(f"{low}/file", "by others")),
+    "new": ("/new", lambda low: trees.write(f"{low}/new", "by others")),
+    "removed": ("/gone", lambda low: trees.write(f"{low}/gone/f2", "by others")),
+    "removed_file": ("/a/two", lambda low: trees.write(f"{low}/a/two", "by others")),
+    "dir": ("/newdir/x", lambda low: trees.build(f"{low}/newdir", {"x": "by others"})),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+@pytest.mark.parametrize("until", ["plan", "staged"])
+def test_changed_meanwhile(make, case, until):
+    """Nobody looked at it when the plan was made: it is not overwritten unasked."""
+    u = make({"a": {"one": "1", "two": "2"}, "file": "old", "gone": {"f": "f"}, "ld": {"f": "f"}})
+    trees.write(f"{u.mnt}/file", "by the union")
+    u.write("new", "by the union")
+    os.unlink(u / "a/two")
+    subprocess.run(["rm", "-r", u / "gone"], check=True)
+    os.mkdir(u / "newdir")
+    u.write("newdir/n", "n")
+    os.rename(u / "ld", u / "ren")
+    u.write("ren/n", "n")
+    want = u.snapshot()
+    u.umount()
+    run_until(u, plan_of(u))
+    if until == "staged":
+        run_until(u, os.path.join(os.path.dirname(plan_of(u)), "staged"))
+    time.sleep(0.02)
+    path, change = OTHERS[case]
+    change(u.low())
+    said = refused(u)
+    assert f"{path} was " in said, said
+    assert path in refused(u, "--dry-run")
+    finish(u, "--force")
+    assert trees.difference(want, trees.snapshot(u.low())) == []
+
+
+def test_beside_is_no_conflict(make):
+    """Also in what was renamed, wherever that is just now."""
+    u = make({"a": {"one": "1"}, "ld": {"f": "f"}})
+    u.write("a/one", "by the union")
+    os.rename(u / "ld", u / "ren")
+    u.write("ren/n", "n")
+    u.umount()
+    run_until(u, plan_of(u))
+    time.sleep(0.02)
+    moved, = (name for name in os.listdir(u.low()) if name == "ld" or name.startswith(".veneer-commit-"))
+    for path in ("a/other", f"{moved}/other", "other"):
+        trees.write(u.low(path), "by others")
+    finish(u)
+    for path in ("a/other", "ren/other", "other"):
+        assert trees.read(u.low(path)) == b"by others"
