@@ -383,8 +383,6 @@ struct core_watcher {
 	void (*attributes)(void *context, uint64_t node);
 	/* Attributes, content, a directory's names. */
 	void (*node)(void *context, uint64_t node);
-	/* Anything may have changed; what is known is told by the other two, after this. */
-	void (*lost)(void *context);
 	void *context;
 };
 
@@ -423,7 +421,7 @@ int core_pause(struct core *core, enum core_change change, struct core_pause **p
  */
 void core_resume(struct core *core, struct core_pause *pause, const struct core_watcher *watcher);
 /*
- * With calls running again: says who is to forget what (names and nodes; nothing is ever lost).
+ * With calls running again: says who is to forget what (names and nodes).
  * Frees @pause.
  */
 void core_pause_end(struct core *core, struct core_pause *pause,

@@ -29,6 +29,7 @@
 #include "core/place.h"
 #include "core/readdir.h"
 #include "core/remove.h"
+#include "core/tell.h"
 #include "core/watch.h"
 #include "sys/dir.h"
 #include "sys/file.h"
@@ -558,61 +559,6 @@ void core_resume(struct core *core, struct core_pause *pause, const struct core_
 
 /* ---- after ---- */
 
-/* What the kernel knows not to exist. */
-struct renew_telling {
-	const struct core_watcher *watcher;
-	uint64_t node;
-};
-
-static int renew_tell_entry(const struct sys_dirent *entry, void *context)
-{
-	const struct renew_telling *telling = context;
-
-	telling->watcher->name(telling->watcher->context, telling->node, entry->name);
-	return 0;
-}
-
-/* The real directories that @node is made of, counted; *@count of them. NULL: out of memory. */
-static struct ldir **renew_get_parts(struct node *node, unsigned int *count)
-{
-	struct node_dir *dir = node->dir;
-
-	lock_rw_read(&dir->lock);
-	struct ldir **parts = calloc(dir->lower_count + 1, sizeof(struct ldir *));
-
-	*count = 0;
-	if (parts && dir->upper)
-		parts[(*count)++] = ldir_ref(dir->upper);
-	for (unsigned int i = 0; parts && i < dir->lower_count; i++)
-		parts[(*count)++] = ldir_ref(dir->lowers[i]);
-	lock_rw_read_unlock(&dir->lock);
-	return parts;
-}
-
-/*
- * Names that were hidden, which the kernel may remember as absent: it has no way to forget those of
- * one directory alone. No call waits for this, and it waits for the kernel, which may wait for one:
- * no lock is held, and nothing is entered, while it is told.
- */
-static void renew_tell_names(struct core *core, struct node *node,
-			     const struct core_watcher *watcher)
-{
-	struct renew_telling telling = { .watcher = watcher, .node = node->id };
-	unsigned int count;
-	_cleanup_free_ struct ldir **parts = renew_get_parts(node, &count);
-
-	for (unsigned int i = 0; parts && i < count; i++) {
-		_cleanup_close_ int fd = parts[i]->is_mount_point ? -1 :
-								    ldir_open(&core->fds, parts[i]);
-
-		if (fd >= 0) {
-			sys_keep_atime(fd);
-			sys_dir_for_each(fd, renew_tell_entry, &telling);
-		}
-		ldir_unref(&core->fds, parts[i]);
-	}
-}
-
 void core_pause_end(struct core *core, struct core_pause *pause, const struct core_watcher *watcher)
 {
 	for (uint64_t i = 0; i < pause->name_count; i++)
@@ -626,7 +572,7 @@ void core_pause_end(struct core *core, struct core_pause *pause, const struct co
 			continue;
 		watcher->node(watcher->context, node->id);
 		if (node_is_dir(node) && !node_has(node, NODE_ORPHAN))
-			renew_tell_names(core, node, watcher);
+			tell_names(core, node, watcher);
 	}
 	renew_free(core, pause);
 }

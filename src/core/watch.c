@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "core/lookup.h"
+#include "core/tell.h"
 #include "format/whiteout.h"
 
 #define WATCH_BUCKETS_MIN 256
@@ -454,6 +455,8 @@ static void watch_doubt(const struct watch_run *run, struct node *node)
 	else if (parent)
 		watch_tell_name(run, parent, name->text);
 	watch_tell_node(run, node);
+	if (node_is_dir(node))
+		tell_names(run->core, node, run->watcher);
 	watch_put_link(run->core, parent, name);
 }
 
@@ -469,7 +472,6 @@ static void watch_lose(const struct watch_run *run)
 	if (!lost.ids)
 		lost.size = 0;
 	idtable_for_each(core->nodes.ids, watch_note_lost, &lost);
-	run->watcher->lost(run->watcher->context);
 	for (uint64_t i = 0; i < lost.count; i++) {
 		struct node *node = node_find(core, lost.ids[i]);
 

@@ -43,13 +43,6 @@ static void watcher_node(void *context, uint64_t node)
 	fuse_notify_inode(watcher->transport, node, 0, 0);
 }
 
-static void watcher_lost(void *context)
-{
-	const struct watcher *watcher = context;
-
-	fuse_notify_epoch(watcher->transport);
-}
-
 /* Waits for @fd or the end; true: the end. */
 static bool watcher_wait(const struct watcher *watcher, int fd, int timeout_ms)
 {
@@ -71,7 +64,6 @@ static void *watcher_run(void *context)
 		.leave = watcher_leave,
 		.name = watcher_name,
 		.node = watcher_node,
-		.lost = watcher_lost,
 		.context = watcher,
 	};
 

@@ -38,7 +38,6 @@ enum abi_opcode {
 /* Notifications above 7.38. */
 enum abi_notify {
 	ABI_NOTIFY_RESEND = 7, /* 7.40 */
-	ABI_NOTIFY_INC_EPOCH = 8, /* 7.44 */
 	ABI_NOTIFY_PRUNE = 9, /* 7.45 */
 };
 

@@ -300,8 +300,6 @@ int fuse_notify_entry(struct fuse_transport *transport, uint64_t parent, const c
  * stays; kernels before 6.2 know only fuse_notify_entry() and do that.
  */
 int fuse_notify_expire(struct fuse_transport *transport, uint64_t parent, const char *name);
-/* So is every name. -EINVAL: the kernel is older than 6.16. */
-int fuse_notify_epoch(struct fuse_transport *transport);
 /* Attributes, and @length bytes of data from @offset on (0: to the end; offset < 0: no data). */
 int fuse_notify_inode(struct fuse_transport *transport, uint64_t node, int64_t offset,
 		      int64_t length);

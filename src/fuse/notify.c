@@ -46,11 +46,6 @@ int fuse_notify_expire(struct fuse_transport *transport, uint64_t parent, const 
 	return notify_entry(transport, parent, name, FUSE_EXPIRE_ONLY);
 }
 
-int fuse_notify_epoch(struct fuse_transport *transport)
-{
-	return notify_send(transport, ABI_NOTIFY_INC_EPOCH, NULL, 0, NULL);
-}
-
 int fuse_notify_inode(struct fuse_transport *transport, uint64_t node, int64_t offset,
 		      int64_t length)
 {
