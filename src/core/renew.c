@@ -16,7 +16,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -31,7 +30,6 @@
 #include "core/remove.h"
 #include "core/tell.h"
 #include "core/watch.h"
-#include "sys/dir.h"
 #include "sys/file.h"
 
 /* A name that leads to another object now, or nowhere. */
