@@ -610,8 +610,11 @@ while time.monotonic() < end:
             with open(at, "rb") as file:
                 data = file.read()
             bad = set(data) - set(b"lu")
-            if bad == {0}:
+            for _ in range(10):
+                if bad != {0}:
+                    break
                 # it became shorter while it was read, as when another truncates it; never for long
+                time.sleep(0.05)
                 with open(at, "rb") as file:
                     bad = set(file.read()) - set(b"lu")
             if bad:
