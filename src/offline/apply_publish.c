@@ -42,7 +42,7 @@ struct apply_removal {
 static int apply_check_no_mount(struct apply *apply, int dirfd, const char *name)
 {
 	_cleanup_close_ int fd = sys_open(dirfd, name, O_PATH, 0);
-	unsigned long long above, here;
+	unsigned long long above = 0, here = 0;
 	char link[SYS_FD_PATH_MAX], path[PATH_MAX];
 	int r = fd < 0 ? fd : sys_mount_id(dirfd, &above);
 
