@@ -25,8 +25,10 @@ static ssize_t apply_list_shown(const struct apply *apply, int fd, char **list)
 {
 	ssize_t size = sys_listxattr_alloc(fd, list);
 
-	if (size == -EOPNOTSUPP)
-		return 0;
+	if (size == -EOPNOTSUPP) {
+		*list = calloc(1, 1);
+		return *list ? 0 : -ENOMEM;
+	}
 	return size <= 0 ? size : (ssize_t)xattr_list_filter(apply->ns, *list, (size_t)size);
 }
 
@@ -172,7 +174,7 @@ bool apply_attr_is_equal(struct apply *apply, int from, int to)
 	if (other_size > 0)
 		other_size = (ssize_t)xattr_list_filter(apply->ns, theirs, (size_t)other_size);
 	if (other_size == -EOPNOTSUPP)
-		other_size = 0;
+		return size == 0;
 	if (size < 0 || other_size < 0 ||
 	    apply_count_names(ours, size) != apply_count_names(theirs, other_size))
 		return false;

@@ -140,9 +140,11 @@ static ssize_t compare_list(const struct compared *c, char **list)
 {
 	ssize_t size = sys_listxattr_alloc_at(c->dirfd, c->name, list);
 
-	if (size < 0)
-		return size == -EOPNOTSUPP ? 0 : size;
-	return (ssize_t)xattr_list_filter(c->ns, *list, (size_t)size);
+	if (size == -EOPNOTSUPP) {
+		*list = calloc(1, 1);
+		return *list ? 0 : -ENOMEM;
+	}
+	return size <= 0 ? size : (ssize_t)xattr_list_filter(c->ns, *list, (size_t)size);
 }
 
 static unsigned int compare_count(const char *list, ssize_t size)

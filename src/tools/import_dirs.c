@@ -116,10 +116,10 @@ void import_dir_add_xattr(struct import_dir *dir, const char *key, const void *v
 bool import_dir_next_xattr(const struct import_dir *dir, size_t *position,
 			   struct import_dir_xattr *xattr)
 {
-	const char *at = dir->xattrs.data + *position;
-
 	if (*position >= dir->xattrs.length)
 		return false;
+	const char *at = dir->xattrs.data + *position;
+
 	xattr->key = at;
 	at += strlen(at) + 1;
 	memcpy(&xattr->size, at, sizeof(xattr->size));
