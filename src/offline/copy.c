@@ -173,21 +173,6 @@ int copy_times(const struct statx *st, int to)
 	return mutate_utimens(to, times);
 }
 
-int copy_object(const struct copy *copy, int dirfd, const char *name)
-{
-	_cleanup_close_ int fd = -1;
-	int r = copy_make(copy, dirfd, name, &fd);
-
-	if (r < 0)
-		return r;
-	r = copy_attributes(copy, fd);
-	if (r == 0)
-		r = copy_times(copy->st, fd);
-	if (r < 0)
-		copy_remove(dirfd, name);
-	return r;
-}
-
 /* ---- removing ---- */
 
 static int copy_remove_entry(const struct sys_dirent *entry, void *context)

@@ -40,8 +40,6 @@ int copy_data(const struct copy *copy, int to);
 int copy_attributes(const struct copy *copy, int to);
 /* Access and modification time: the last step. */
 int copy_times(const struct statx *st, int to);
-/* All of it. 0 or -errno; then nothing is left. */
-int copy_object(const struct copy *copy, int dirfd, const char *name);
 
 /* Removes @name in @dirfd, a directory with all that is in it. -ENOENT: there is none. */
 int copy_remove(int dirfd, const char *name);

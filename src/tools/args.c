@@ -109,3 +109,15 @@ const struct argp args_target = {
 	.options = args_target_options,
 	.parser = args_target_parse,
 };
+
+error_t args_take_name(int key, char *arg, struct argp_state *state, const char *what,
+		       const struct args_target *target, const char **name)
+{
+	if (key == ARGP_KEY_ARG && *name)
+		argp_error(state, "one %s at a time", what);
+	else if (key == ARGP_KEY_ARG)
+		*name = arg;
+	else if (!*name && !target->upper)
+		argp_error(state, "which %s?", what);
+	return 0;
+}

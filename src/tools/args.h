@@ -34,4 +34,11 @@ struct args_target {
 
 extern const struct argp args_target;
 
+/*
+ * For the parser of a command that works on one @what ("MOUNT or LAYER"): what to do at ARGP_KEY_ARG
+ * and ARGP_KEY_END. *@name is the argument, NULL if @target has an upper instead.
+ */
+error_t args_take_name(int key, char *arg, struct argp_state *state, const char *what,
+		       const struct args_target *target, const char **name);
+
 #endif

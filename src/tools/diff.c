@@ -90,14 +90,9 @@ static error_t diff_parse(int key, char *arg, struct argp_state *state)
 	case DIFF_KEY_COLOUR:
 		return diff_parse_colour(arg, state, args);
 	case ARGP_KEY_ARG:
-		if (args->name)
-			argp_error(state, "one MOUNT or LAYER at a time");
-		args->name = arg;
-		return 0;
 	case ARGP_KEY_END:
-		if (!args->name && !args->target.upper)
-			argp_error(state, "which MOUNT or LAYER?");
-		return 0;
+		return args_take_name(key, arg, state, "MOUNT or LAYER", &args->target,
+				      &args->name);
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}

@@ -112,16 +112,11 @@ static error_t discard_parse(int key, char *arg, struct argp_state *state)
 		args->is_sure = true;
 		return 0;
 	case ARGP_KEY_ARG:
-		if (args->name)
-			argp_error(state, "one MOUNT or LAYER at a time");
-		args->name = arg;
-		return 0;
 	case ARGP_KEY_END:
-		if (!args->name && !args->target.upper)
-			argp_error(state, "which MOUNT or LAYER?");
 		if (args->removes && (args->keep_count || args->keep_from))
 			argp_error(state, "--remove leaves nothing to --keep");
-		return 0;
+		return args_take_name(key, arg, state, "MOUNT or LAYER", &args->target,
+				      &args->name);
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}

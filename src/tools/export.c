@@ -65,8 +65,6 @@ static void export_parse_compression(const char *word, struct argp_state *state,
 
 static void export_check_args(const struct export_args *args, struct argp_state *state)
 {
-	if (!args->name && !args->target.upper)
-		argp_error(state, "which MOUNT or LAYER?");
 	if (args->as_json && !args->file)
 		argp_error(state, "--json takes --output FILE: standard output has the archive");
 }
@@ -89,14 +87,13 @@ static error_t export_parse(int key, char *arg, struct argp_state *state)
 	case EXPORT_KEY_JSON:
 		args->as_json = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		if (args->name)
-			argp_error(state, "one MOUNT or LAYER at a time");
-		args->name = arg;
-		return 0;
 	case ARGP_KEY_END:
 		export_check_args(args, state);
-		return 0;
+		return args_take_name(key, arg, state, "MOUNT or LAYER", &args->target,
+				      &args->name);
+	case ARGP_KEY_ARG:
+		return args_take_name(key, arg, state, "MOUNT or LAYER", &args->target,
+				      &args->name);
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}

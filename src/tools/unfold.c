@@ -86,14 +86,8 @@ static error_t unfold_parse(int key, char *arg, struct argp_state *state)
 		args->as_json = true;
 		return 0;
 	case ARGP_KEY_ARG:
-		if (args->name)
-			argp_error(state, "one LAYER at a time");
-		args->name = arg;
-		return 0;
 	case ARGP_KEY_END:
-		if (!args->name && !args->target.upper)
-			argp_error(state, "which LAYER?");
-		return 0;
+		return args_take_name(key, arg, state, "LAYER", &args->target, &args->name);
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
