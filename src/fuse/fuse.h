@@ -316,8 +316,5 @@ int fuse_notify_attr(struct fuse_request *request);
  * pressure. Waits for nothing. -EINVAL: the kernel is older than 6.18 (protocol 7.45).
  */
 int fuse_notify_prune(struct fuse_transport *transport, const uint64_t *nodes, unsigned int count);
-/* The name is gone, as by unlink: watchers are told. */
-int fuse_notify_delete(struct fuse_transport *transport, uint64_t parent, uint64_t child,
-		       const char *name);
 
 #endif

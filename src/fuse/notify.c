@@ -94,15 +94,3 @@ int fuse_notify_attr(struct fuse_request *request)
 {
 	return fuse_notify_inode(request->transport, request->node, -1, 0);
 }
-
-int fuse_notify_delete(struct fuse_transport *transport, uint64_t parent, uint64_t child,
-		       const char *name)
-{
-	struct fuse_notify_delete_out out = {
-		.parent = parent,
-		.child = child,
-		.namelen = (uint32_t)strlen(name),
-	};
-
-	return notify_send(transport, FUSE_NOTIFY_DELETE, &out, sizeof(out), name);
-}
